@@ -1,0 +1,1 @@
+//! Judgement: pure functions over domain values. No I/O, no clock, no randomness.

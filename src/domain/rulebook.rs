@@ -1,0 +1,58 @@
+//! Everything that shapes a judgement, under one version.
+
+use std::fmt;
+
+use super::codebook::Codebook;
+use super::comment::ConsultationId;
+use super::policy::Policy;
+
+/// A hash over models, policy, thresholds, codebook and judging code.
+/// The same version gives the same answer to the same text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PipelineVersion(pub String);
+
+impl fmt::Display for PipelineVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One question put to the public.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Consultation {
+    /// Stable key.
+    pub id: ConsultationId,
+    /// What readers see.
+    pub title: String,
+    /// The question as it was put.
+    pub question: String,
+    /// Who runs it.
+    pub organisation: String,
+    /// IANA name; days in reports are days in this zone.
+    pub time_zone: String,
+    /// Opening time, if stated.
+    pub opens_at: Option<jiff::Timestamp>,
+    /// Closing time, if stated; later comments are excluded as `late`.
+    pub closes_at: Option<jiff::Timestamp>,
+    /// Who must look at a possible disclosure of harm; without one every start says so.
+    pub safeguarding_contact: Option<String>,
+}
+
+/// Codebook, policy, heads and thresholds of one consultation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rulebook {
+    /// The question.
+    pub consultation: Consultation,
+    /// The written standard.
+    pub policy: Policy,
+    /// The list of themes; `None` judges a bare text.
+    pub codebook: Option<Codebook>,
+    /// Languages (ISO 639-1) that the models were measured on.
+    pub languages: Vec<String>,
+    /// Version of the models.
+    pub model_version: String,
+    /// Probability from which `off_topic` is shown to readers.
+    pub off_topic_from: Option<super::score::Probability>,
+    /// One hash over all of it.
+    pub version: PipelineVersion,
+}

@@ -1,0 +1,304 @@
+//! What the line asks of its adapters, as written contracts.
+//!
+//! Every adapter of a port passes the same suite in `tests/it/contract/`.
+
+use async_trait::async_trait;
+
+use crate::domain::assessment::Assessment;
+use crate::domain::comment::{Comment, CommentKey, ConsultationId};
+use crate::domain::reading::Reading;
+use crate::domain::rulebook::PipelineVersion;
+use crate::domain::score::Signals;
+
+/// Why a queue could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The queue is there but refuses more for now (full, locked, blocked).
+    #[error("queue refuses work for now: {0}")]
+    Busy(String),
+    /// The queue's storage or connection failed.
+    #[error("queue failed: {0}")]
+    Failed(String),
+}
+
+impl QueueError {
+    /// Whether the same call may succeed later without a person's help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Busy(_))
+    }
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Locked or out of reach for now.
+    #[error("store is busy: {0}")]
+    Busy(String),
+    /// The schema was written by a newer Moothall.
+    #[error("store schema {found} is newer than this binary's {known}: use the newer moothall")]
+    NewerSchema {
+        /// Version in the store.
+        found: i64,
+        /// Newest version that this binary knows.
+        known: i64,
+    },
+    /// A row does not hold what it should.
+    #[error("store row is damaged: {0}")]
+    Damaged(String),
+    /// Anything else from the database.
+    #[error("store failed: {0}")]
+    Failed(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without a person's help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Busy(_))
+    }
+}
+
+/// Why an engine gave no signals.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A file is missing, has another checksum, or does not hold what its manifest says.
+    #[error("models at {path}: {problem}")]
+    Models {
+        /// Folder or file.
+        path: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The engine thread ended.
+    #[error("engine stopped: {0}")]
+    Stopped(String),
+}
+
+/// What became of a published batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Arrivals that the queue had not seen.
+    pub new: u64,
+    /// Arrivals that it already knew; nothing changed.
+    pub known: u64,
+}
+
+/// One arrival of a comment. It must be settled; an unsettled delivery comes again.
+#[must_use = "an unsettled delivery is delivered again"]
+#[derive(Debug)]
+pub struct Delivery {
+    /// The queue's own handle on this delivery.
+    pub tag: i64,
+    /// The comment, or why the bytes are not one.
+    pub comment: Result<Comment, String>,
+    /// How often it has been handed out, this time included.
+    pub attempt: u32,
+    /// Position of the arrival in the queue's history; larger is later.
+    pub sequence: i64,
+}
+
+/// How a delivery ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Its effects are stored.
+    Done,
+    /// Not now; again after this many milliseconds.
+    Retry {
+        /// Pause before the next delivery.
+        after_ms: u64,
+        /// Whether the attempt counts toward the delivery budget.
+        counts: bool,
+    },
+    /// Nobody can process it; kept with the reason for a person.
+    Park(String),
+}
+
+/// How full a queue is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Ready or waiting for a retry.
+    pub waiting: u64,
+    /// Handed out and not settled.
+    pub in_flight: u64,
+    /// Given up on, kept with a reason.
+    pub parked: u64,
+}
+
+/// A durable queue of comments: at-least-once delivery.
+///
+/// - `publish` returns only when the comments survive a crash.
+/// - A known arrival (same key, same revision or content) changes nothing.
+/// - A delivery that is not settled within the lease, or whose worker died, comes again.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Adds comments; all of them or none.
+    async fn publish(&self, comments: &[Comment]) -> Result<Published, QueueError>;
+    /// Up to `max` deliveries in arrival order; empty when nothing is ready.
+    async fn receive(&self, max: usize) -> Result<Vec<Delivery>, QueueError>;
+    /// Ends deliveries, by tag.
+    async fn settle(&self, settlements: &[(i64, Settlement)]) -> Result<(), QueueError>;
+    /// Counts, over one consultation or all.
+    async fn depth(&self, consultation: Option<&ConsultationId>) -> Result<Depth, QueueError>;
+    /// Gives back everything that this process holds, for redelivery.
+    async fn release_all(&self) -> Result<u64, QueueError>;
+}
+
+/// Scores readings. Decides nothing.
+///
+/// One comment's signals never depend on its neighbours in the batch, bit for bit.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// One [`Signals`] per reading, in order.
+    async fn score(&self, readings: Vec<Reading>) -> Result<Vec<(Reading, Signals)>, EngineError>;
+}
+
+/// A comment with its judgement, ready to be stored.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// As it arrived.
+    pub comment: Comment,
+    /// Position of its arrival.
+    pub sequence: i64,
+    /// The judgement.
+    pub assessment: Assessment,
+}
+
+/// What storing a judged comment changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// First assessment of this comment, or of a newer revision.
+    New,
+    /// Already there, or older than what is there.
+    AlreadyKnown,
+}
+
+/// A row that could not become a comment. Kept, counted and shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRow {
+    /// The consultation that it was meant for.
+    pub consultation: ConsultationId,
+    /// File stem or channel.
+    pub source: String,
+    /// The row's own identifier, if it could be read.
+    pub id: Option<String>,
+    /// Row or line number in the source, from 1, the header not counted; 0 when it has none.
+    pub row: u64,
+    /// Stable key: `blank`, `duplicate_id`, `unreadable`, `too_large`, `no_text`, ...
+    pub reason: String,
+    /// A sentence for a person. Holds no comment text.
+    pub detail: String,
+    /// What was there, cut to 64 KiB, for the restricted store only.
+    pub raw: String,
+    /// SHA-256 of the whole row as hex: the same failed row twice is one.
+    pub fingerprint: String,
+}
+
+/// A stored comment with its current judgement, as reports read it.
+#[derive(Clone, Debug)]
+pub struct StoredComment {
+    /// As it arrived.
+    pub comment: Comment,
+    /// Position of its arrival; reports are ordered by it.
+    pub sequence: i64,
+    /// The current judgement.
+    pub assessment: Assessment,
+    /// When the safeguarding lead acknowledged it (Unix milliseconds), for escalated ones.
+    pub acknowledged_at_ms: Option<i64>,
+    /// Whether the source has withdrawn (deleted) it.
+    pub withdrawn: bool,
+}
+
+/// Where every comment of a consultation is. `received` is the sum of the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Funnel {
+    /// In the queue.
+    pub waiting: u64,
+    /// Given up on, kept.
+    pub parked: u64,
+    /// Could not become a comment.
+    pub failed: u64,
+    /// Deleted at the source.
+    pub withdrawn: u64,
+    /// Verdict accept.
+    pub accepted: u64,
+    /// Verdict hold.
+    pub held: u64,
+    /// Verdict reject.
+    pub rejected: u64,
+    /// Verdict escalate.
+    pub escalated: u64,
+}
+
+impl Funnel {
+    /// Every comment that came in.
+    pub fn received(&self) -> u64 {
+        self.waiting
+            + self.parked
+            + self.failed
+            + self.withdrawn
+            + self.accepted
+            + self.held
+            + self.rejected
+            + self.escalated
+    }
+}
+
+/// A safeguarding disclosure, for the safeguarding lead's eyes.
+#[derive(Clone, Debug)]
+pub struct Disclosure {
+    /// The comment as it arrived.
+    pub comment: Comment,
+    /// The judgement that escalated it.
+    pub assessment: Assessment,
+    /// When it was escalated (Unix milliseconds).
+    pub escalated_at_ms: i64,
+    /// When and by whom it was acknowledged.
+    pub acknowledged: Option<(i64, String)>,
+}
+
+/// A message waiting to be sent: written in the same transaction as its cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Stable across redeliveries.
+    pub event_id: String,
+    /// `comment.assessed.v1` or `alert.safeguarding.v1`.
+    pub kind: String,
+    /// The JSON body.
+    pub body: String,
+}
+
+/// Durable state: comments, current assessments, failures, disclosures.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Stores judgements and their outbox rows in one transaction; effects happen once.
+    async fn record(&self, judged: &[Judged]) -> Result<Vec<Recorded>, StoreError>;
+    /// Keeps rows that could not become comments; a known fingerprint changes nothing. Returns how many were new.
+    async fn fail(&self, rows: &[FailedRow]) -> Result<u64, StoreError>;
+    /// Rows kept by [`Store::fail`], by source and row.
+    async fn failures(&self, consultation: &ConsultationId) -> Result<Vec<FailedRow>, StoreError>;
+    /// Assessments already made of texts with these SHA-256 hashes (hex) under one pipeline version.
+    async fn cached(
+        &self,
+        version: &PipelineVersion,
+        text_hashes: &[String],
+    ) -> Result<Vec<Option<Assessment>>, StoreError>;
+    /// Current comments with `sequence` above `after`, in order, at most `limit`.
+    async fn page(
+        &self,
+        consultation: &ConsultationId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredComment>, StoreError>;
+    /// Counts of everything outside the queue (`waiting` and `parked` are zero here).
+    async fn funnel(&self, consultation: &ConsultationId) -> Result<Funnel, StoreError>;
+    /// Escalated comments, unacknowledged first, oldest first.
+    async fn disclosures(
+        &self,
+        consultation: Option<&ConsultationId>,
+    ) -> Result<Vec<Disclosure>, StoreError>;
+    /// Records that a person has looked. `false` when the key is no escalated comment.
+    async fn acknowledge(&self, key: &CommentKey, by: &str) -> Result<bool, StoreError>;
+    /// Consultations with at least one comment or failure.
+    async fn consultations(&self) -> Result<Vec<ConsultationId>, StoreError>;
+    /// Succeeds when the store can be written to.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
