@@ -109,9 +109,7 @@ impl JudgedText {
     /// The original characters behind a range of characters of the judged text;
     /// `None` for an empty or outlying range.
     pub fn to_original(&self, span: Span) -> Option<Span> {
-        let covered = self
-            .origin
-            .get(span.start..span.end.min(self.origin.len()))?;
+        let covered = self.origin.get(span.start..span.end.min(self.origin.len()))?;
         let start = covered.iter().map(|origin| origin.start).min()?;
         let end = covered.iter().map(|origin| origin.end).max()?;
         Some(Span { start, end })
@@ -121,6 +119,16 @@ impl JudgedText {
 /// Numbers read off the text's surface, in the order of [`SurfaceFeatures::NAMES`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SurfaceFeatures(pub Vec<f32>);
+
+impl SurfaceFeatures {
+    /// What each number is.
+    pub const NAMES: [&'static str; 0] = [];
+
+    /// Where the feature called `name` stands.
+    pub fn index(name: &str) -> Option<usize> {
+        Self::NAMES.iter().position(|known| *known == name)
+    }
+}
 
 /// Everything read off one text before the encoder.
 #[derive(Clone, Debug, PartialEq)]

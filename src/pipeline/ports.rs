@@ -291,10 +291,7 @@ pub trait Store: Send + Sync {
     /// Counts of everything outside the queue (`waiting` and `parked` are zero here).
     async fn funnel(&self, consultation: &ConsultationId) -> Result<Funnel, StoreError>;
     /// Escalated comments, unacknowledged first, oldest first.
-    async fn disclosures(
-        &self,
-        consultation: Option<&ConsultationId>,
-    ) -> Result<Vec<Disclosure>, StoreError>;
+    async fn disclosures(&self, consultation: Option<&ConsultationId>) -> Result<Vec<Disclosure>, StoreError>;
     /// Records that a person has looked. `false` when the key is no escalated comment.
     async fn acknowledge(&self, key: &CommentKey, by: &str) -> Result<bool, StoreError>;
     /// Consultations with at least one comment or failure.
