@@ -1,1 +1,7 @@
 //! Judgement: pure functions over domain values. No I/O, no clock, no randomness.
+
+pub mod language;
+pub mod links;
+pub mod pii;
+pub mod read;
+pub mod redact;
