@@ -5,3 +5,10 @@ pub mod links;
 pub mod pii;
 pub mod read;
 pub mod redact;
+pub mod sentences;
+
+mod disguise;
+mod emoji;
+mod lookalikes;
+mod markup;
+mod normalise;

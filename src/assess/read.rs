@@ -2,10 +2,11 @@
 //!
 //! [`read`] owns the order of the steps; each step lives beside it.
 
-use crate::domain::reading::{JudgedText, Reading, SurfaceFeatures};
-use crate::domain::score::Span;
+use unicode_segmentation::UnicodeSegmentation;
 
-use super::{language, pii};
+use crate::domain::reading::{Reading, SurfaceFeatures};
+
+use super::{language, links, normalise, pii, sentences};
 
 /// What is known about a text from outside it.
 #[derive(Clone, Copy, Debug)]
@@ -27,28 +28,17 @@ impl Default for ReadHints<'_> {
 
 /// Reads one text. Never fails: bad input is data here.
 pub fn read(text: &str, hint: ReadHints<'_>) -> Reading {
-    let origin: Vec<Span> = (0..text.chars().count())
-        .map(|start| Span {
-            start,
-            end: start + 1,
-        })
-        .collect();
-    let char_count = origin.len();
+    let links = links::find(text);
+    let normalised = normalise::normalise(text, &links);
     Reading {
-        judged: JudgedText {
-            text: text.to_owned(),
-            origin,
-        },
-        sentences: vec![Span {
-            start: 0,
-            end: char_count,
-        }],
-        language: language::detect(text, hint),
+        sentences: sentences::split(&normalised.judged.text),
+        language: language::detect(&normalised.written, hint),
         pii: pii::find(text),
         features: SurfaceFeatures::default(),
-        link_count: 0,
-        char_count,
-        word_count: text.split_whitespace().count(),
-        blank: text.trim().is_empty(),
+        link_count: links.len(),
+        char_count: text.chars().count(),
+        word_count: text.unicode_words().count(),
+        blank: normalised.judged.text.is_empty(),
+        judged: normalised.judged,
     }
 }
