@@ -2,9 +2,21 @@
 //!
 //! [`assess`] is the whole judgement on one screen; each step it calls is one file.
 
+pub mod language;
+pub mod links;
 pub mod moderation;
 pub mod opinion;
+pub mod pii;
+pub mod read;
+pub mod redact;
+pub mod sentences;
 pub mod tagging;
+
+mod disguise;
+mod emoji;
+mod lookalikes;
+mod markup;
+mod normalise;
 
 use crate::domain::assessment::Assessment;
 use crate::domain::reading::Reading;
