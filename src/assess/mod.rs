@@ -21,7 +21,7 @@ mod normalise;
 use crate::domain::assessment::Assessment;
 use crate::domain::reading::Reading;
 use crate::domain::rulebook::Rulebook;
-use crate::domain::score::Signals;
+use crate::domain::score::{Attribute, Probability, Signals};
 
 /// Judges one comment. Cannot fail: what is missing becomes a reason, not an error.
 ///
@@ -49,10 +49,20 @@ pub fn assess(reading: &Reading, signals: &Signals, rulebook: &Rulebook) -> Asse
         sentiment = opinion::sentiment(signals, codebook);
         reasons.extend(moderation::off_topic(signals, rulebook.off_topic_from));
     }
+    let attributes = if reading.blank {
+        // Nothing was written, so nothing in it insults, advertises or discloses.
+        Attribute::ALL
+            .into_iter()
+            .filter(|attribute| *attribute != Attribute::OffTopic || rulebook.off_topic_from.is_some())
+            .map(|attribute| (attribute, Probability::ZERO))
+            .collect()
+    } else {
+        signals.attributes.iter().map(|(attribute, score)| (*attribute, score.probability)).collect()
+    };
     Assessment {
         verdict,
         reasons,
-        attributes: signals.attributes.iter().map(|(attribute, score)| (*attribute, score.probability)).collect(),
+        attributes,
         themes,
         stance,
         sentiment,

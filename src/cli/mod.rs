@@ -56,7 +56,7 @@ enum Command {
     CheckConfig,
     /// Print what the models read of each JSON line: judging text, sentences and surface features
     #[command(hide = true)]
-    Prepare,
+    Prepare(prepare::Arguments),
 }
 
 /// Why a command ended.
@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Assess(arguments) => assess::run(&cli.common, arguments),
         Command::CheckConfig => check_config::run(&cli.common),
-        Command::Prepare => prepare::run(),
+        Command::Prepare(arguments) => prepare::run(&cli.common, arguments),
     };
     match result {
         Ok(code) => code,

@@ -17,6 +17,9 @@ use crate::domain::score::{Attribute, Distribution, Score, Signals, Span, ThemeS
 /// Tokens encoded in one go: enough to keep the core busy, few enough to stay in its cache.
 const BATCH_TOKENS: usize = 1024;
 
+/// Tokens from which a sentence is judged on its own; shorter ones say too little.
+const SHORTEST_SENTENCE: usize = 5;
+
 /// Scores readings on the calling thread.
 pub struct Scorer {
     models: Arc<Models>,
@@ -62,6 +65,23 @@ impl TextLogits {
         columns
             .map(|column| self.per_window.iter().map(|(_, logits)| logits[column]).fold(f32::NEG_INFINITY, f32::max))
             .collect()
+    }
+
+    /// As [`TextLogits::any_window`], and no less likely than in the sentence where it
+    /// is likeliest: harm in one sentence must not be diluted by a long text around it.
+    fn any_part(&self, reading: &Reading, columns: std::ops::Range<usize>) -> Vec<f32> {
+        let mut logits = self.any_window(columns.clone());
+        if reading.sentences.len() < 2 {
+            return logits;
+        }
+        for (logit, column) in logits.iter_mut().zip(columns) {
+            let tokens = self.of_tokens(column);
+            let carrier = Carrier { tokens: &self.tokens, logits: &tokens, sentences: &reading.sentences };
+            if let Some(best) = carrier.best_sentence(SHORTEST_SENTENCE) {
+                *logit = logit.max(best);
+            }
+        }
+        logits
     }
 
     /// The mean over windows, weighted by their length: for opinion, which is about the whole.
@@ -232,34 +252,78 @@ impl Scorer {
         pending.clear();
     }
 
+    /// The logits of every head for each reading, as they are calibrated: windows
+    /// and sentences combined, surface features added. For the training code, so
+    /// that calibration sees exactly what judging sees.
+    pub fn combined_logits(&mut self, readings: &[&Reading]) -> Vec<Vec<(&'static str, Vec<f32>)>> {
+        let texts = self.logits(readings);
+        readings.iter().zip(&texts).map(|(reading, text)| self.combine(reading, text)).collect()
+    }
+
+    fn combine(&self, reading: &Reading, text: &TextLogits) -> Vec<(&'static str, Vec<f32>)> {
+        if text.per_window.is_empty() {
+            return Vec::new();
+        }
+        let general = &self.models.general;
+        let places = &self.places;
+        let mut spam = text.any_part(reading, range(places.spam, &general.spam));
+        for (logit, extra) in spam.iter_mut().zip(general.spam.surface(&reading.features)) {
+            *logit += extra;
+        }
+        let mut combined = vec![
+            ("abuse", text.any_part(reading, range(places.abuse, &general.abuse))),
+            ("spam", spam),
+            ("safeguarding", text.any_part(reading, range(places.safeguarding, &general.safeguarding))),
+            ("polarity", text.whole(range(places.polarity, &general.polarity))),
+        ];
+        if let Some(codebook) = &self.models.codebook {
+            combined.push(("themes", text.any_window(range(places.themes, &codebook.themes))));
+            let whole = [
+                ("stance", &codebook.stance, places.stance),
+                ("attitude", &codebook.attitude, places.attitude),
+                ("tone", &codebook.tone, places.tone),
+                ("off_topic", &codebook.off_topic, places.off_topic),
+            ];
+            for (name, head, place) in whole {
+                if let Some(head) = head {
+                    combined.push((name, text.whole(range(place, head))));
+                }
+            }
+        }
+        combined
+    }
+
     fn signals(&self, reading: &Reading, text: &TextLogits) -> Signals {
         let mut signals = Signals::default();
+        let combined = self.combine(reading, text);
+        let logits = |name: &str| combined.iter().find(|(head, _)| *head == name).map(|(_, logits)| logits.as_slice());
         let general = &self.models.general;
-        let surface = general.spam.surface(&reading.features);
-        attributes(reading, text, &general.abuse, self.places.abuse, &[], &mut signals);
-        attributes(reading, text, &general.spam, self.places.spam, &surface, &mut signals);
-        attributes(reading, text, &general.safeguarding, self.places.safeguarding, &[], &mut signals);
-        signals.polarity = distribution(
-            &general.polarity,
-            &text.whole(range(self.places.polarity, &general.polarity)),
-            Polarity::from_key,
-        );
+        for (name, head, place) in [
+            ("abuse", &general.abuse, self.places.abuse),
+            ("spam", &general.spam, self.places.spam),
+            ("safeguarding", &general.safeguarding, self.places.safeguarding),
+        ] {
+            if let Some(logits) = logits(name) {
+                attributes(reading, text, head, place, logits, &mut signals);
+            }
+        }
+        signals.polarity =
+            logits("polarity").and_then(|logits| distribution(&general.polarity, logits, Polarity::from_key));
         let Some(codebook) = &self.models.codebook else {
             return signals;
         };
-        if let Some(head) = &codebook.off_topic {
-            let logits = text.whole(range(self.places.off_topic, head));
-            for (label, probability) in head.labels.iter().zip(head.probabilities(&logits)) {
+        if let (Some(head), Some(logits)) = (&codebook.off_topic, logits("off_topic")) {
+            for (label, probability) in head.labels.iter().zip(head.probabilities(logits)) {
                 if let Some(attribute) = Attribute::from_key(label) {
                     signals.attributes.insert(attribute, Score { probability, span: None });
                 }
             }
         }
-        signals.stance = whole(text, codebook.stance.as_ref(), self.places.stance, Stance::from_key);
-        signals.attitude = whole(text, codebook.attitude.as_ref(), self.places.attitude, Attitude::from_key);
-        signals.tone = whole(text, codebook.tone.as_ref(), self.places.tone, Tone::from_key);
-        let logits = text.any_window(range(self.places.themes, &codebook.themes));
-        for (label, probability) in codebook.themes.probabilities(&logits).into_iter().enumerate() {
+        signals.stance = exclusive(codebook.stance.as_ref(), logits("stance"), Stance::from_key);
+        signals.attitude = exclusive(codebook.attitude.as_ref(), logits("attitude"), Attitude::from_key);
+        signals.tone = exclusive(codebook.tone.as_ref(), logits("tone"), Tone::from_key);
+        let theme_logits = logits("themes").unwrap_or_default();
+        for (label, probability) in codebook.themes.probabilities(theme_logits).into_iter().enumerate() {
             let Some(theme) = ThemeId::new(&codebook.themes.labels[label]) else { continue };
             let column = text.of_tokens(self.places.themes + label);
             let carrier = Carrier { tokens: &text.tokens, logits: &column, sentences: &reading.sentences };
@@ -274,20 +338,16 @@ impl Scorer {
     }
 }
 
-/// Attributes of a multilabel head. `surface` is added to each label's logit.
+/// Attributes of a multilabel head, each with the part of the text that carries it.
 fn attributes(
     reading: &Reading,
     text: &TextLogits,
     head: &LinearHead,
     place: usize,
-    surface: &[f32],
+    logits: &[f32],
     signals: &mut Signals,
 ) {
-    let mut logits = text.any_window(range(place, head));
-    for (logit, extra) in logits.iter_mut().zip(surface) {
-        *logit += extra;
-    }
-    for (label, probability) in head.probabilities(&logits).into_iter().enumerate() {
+    for (label, probability) in head.probabilities(logits).into_iter().enumerate() {
         let Some(attribute) = Attribute::from_key(&head.labels[label]) else { continue };
         let column = text.of_tokens(place + label);
         let carrier = Carrier { tokens: &text.tokens, logits: &column, sentences: &reading.sentences };
@@ -309,14 +369,12 @@ fn original(reading: &Reading, carrier: &Carrier<'_>, part: (usize, usize)) -> O
     reading.judged.to_original(carrier.characters(part)?)
 }
 
-fn whole<L: Copy + PartialEq>(
-    text: &TextLogits,
+fn exclusive<L: Copy + PartialEq>(
     head: Option<&LinearHead>,
-    place: usize,
+    logits: Option<&[f32]>,
     from_key: fn(&str) -> Option<L>,
 ) -> Option<Distribution<L>> {
-    let head = head?;
-    distribution(head, &text.whole(range(place, head)), from_key)
+    distribution(head?, logits?, from_key)
 }
 
 fn distribution<L: Copy + PartialEq>(
@@ -345,15 +403,22 @@ mod tests {
         Models::load_with(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), Some("mentoring"), path).unwrap()
     }
 
-    /// A reading whose judged text is the text itself, as one sentence.
+    /// A reading whose judged text is the text itself, in sentences that end with a full stop.
     fn reading(text: &str) -> Reading {
         let count = text.chars().count();
+        let mut sentences = Vec::new();
+        let mut start = 0;
+        for sentence in text.split_inclusive('.') {
+            let end = start + sentence.chars().count();
+            sentences.push(Span { start, end });
+            start = end;
+        }
         Reading {
             judged: JudgedText {
                 text: text.to_owned(),
                 origin: (0..count).map(|at| Span { start: at, end: at + 1 }).collect(),
             },
-            sentences: vec![Span { start: 0, end: count }],
+            sentences,
             language: Language::new("en"),
             pii: Vec::new(),
             features: SurfaceFeatures(vec![0.0; SurfaceFeatures::NAMES.len()]),

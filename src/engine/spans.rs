@@ -37,12 +37,13 @@ impl Carrier<'_> {
         self.logits[start..end].iter().sum::<f32>() / (end - start) as f32
     }
 
-    /// The highest mean logit over the sentences, and how many tokens that sentence has.
-    pub fn best_sentence(&self) -> Option<(f32, usize)> {
+    /// The highest mean logit over the sentences of at least `shortest` tokens.
+    pub fn best_sentence(&self, shortest: usize) -> Option<f32> {
         self.sentence_tokens()
             .into_iter()
-            .map(|range| (self.mean(range), range.1 - range.0))
-            .max_by(|left, right| left.0.total_cmp(&right.0))
+            .filter(|(start, end)| end - start >= shortest)
+            .map(|range| self.mean(range))
+            .reduce(f32::max)
     }
 
     /// Whole sentences: the one with the highest mean logit, and its neighbours
@@ -142,6 +143,6 @@ mod tests {
         let carrier = Carrier { tokens: &[], logits: &[], sentences: &[] };
         assert_eq!(carrier.sentences(0.0), None);
         assert_eq!(carrier.words(), None);
-        assert_eq!(carrier.best_sentence(), None);
+        assert_eq!(carrier.best_sentence(1), None);
     }
 }
