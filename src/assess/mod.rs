@@ -12,3 +12,4 @@ mod emoji;
 mod lookalikes;
 mod markup;
 mod normalise;
+mod scripts;
