@@ -17,6 +17,7 @@ mod emoji;
 mod lookalikes;
 mod markup;
 mod normalise;
+mod scripts;
 
 use crate::domain::assessment::Assessment;
 use crate::domain::reading::Reading;
