@@ -22,11 +22,8 @@ const WORDS_READ: usize = 2_000;
 /// Below this many words only unmistakable ones name a language.
 const SHORT: usize = 4;
 
-static ENGLISH: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
-    include_str!("words/english.txt")
-        .split_whitespace()
-        .collect()
-});
+static ENGLISH: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| include_str!("words/english.txt").split_whitespace().collect());
 
 /// Languages in the order of the file, and which of them know a word.
 struct Profiles {
@@ -35,10 +32,7 @@ struct Profiles {
 }
 
 static PROFILES: LazyLock<Profiles> = LazyLock::new(|| {
-    let mut profiles = Profiles {
-        codes: Vec::new(),
-        known_by: HashMap::new(),
-    };
+    let mut profiles = Profiles { codes: Vec::new(), known_by: HashMap::new() };
     for line in include_str!("words/languages.txt").lines() {
         let Some((code, words)) = line.split_once(": ") else {
             continue;
@@ -138,30 +132,21 @@ struct Evidence {
 
 fn of_latin<'a>(written: &str, hint: ReadHints<'a>) -> &'a str {
     let words = words_of(written);
-    let sentence_like = words.iter().map(|word| word.chars().count()).sum::<usize>()
-        >= 5 * words.len()
+    let sentence_like = words.iter().map(|word| word.chars().count()).sum::<usize>() >= 5 * words.len()
         && written
             .split_whitespace()
             .filter(|word| word.chars().count() > 2 && word.chars().all(char::is_lowercase))
             .count()
             >= 2;
     let second = second_opinion(&words);
-    let evidence = Evidence {
-        sentence_like,
-        ..weigh(&words, second, hint.language)
-    };
+    let evidence = Evidence { sentence_like, ..weigh(&words, second, hint.language) };
     if hint.default_language != "en" && evidence.english < 1.0 && evidence.other.is_none() {
         return hint.default_language;
     }
     let Some((code, other)) = evidence.other else {
         return default_or(hint, &evidence, second);
     };
-    let Evidence {
-        words: count,
-        english,
-        own,
-        ..
-    } = evidence;
+    let Evidence { words: count, english, own, .. } = evidence;
     let total = count as f32;
     let foreign = if count < SHORT {
         count >= 2 && english == 0.0 && own >= 2.0 && own >= total
@@ -171,20 +156,12 @@ fn of_latin<'a>(written: &str, hint: ReadHints<'a>) -> &'a str {
     };
     // A substantial English part can be judged as English.
     let mixed = english >= 4.0 && english >= 0.65 * other;
-    if foreign && !mixed {
-        code
-    } else {
-        default_or(hint, &evidence, second)
-    }
+    if foreign && !mixed { code } else { default_or(hint, &evidence, second) }
 }
 
 /// The answer where no list of words is sure: the default, or the second
 /// opinion for a text in which nothing at all looks English.
-fn default_or<'a>(
-    hint: ReadHints<'a>,
-    evidence: &Evidence,
-    second: Option<&'static str>,
-) -> &'a str {
+fn default_or<'a>(hint: ReadHints<'a>, evidence: &Evidence, second: Option<&'static str>) -> &'a str {
     let nothing_english = evidence.words >= SHORT && evidence.english == 0.0;
     match second {
         // Names and mashed keys are written without a common word as well.
@@ -273,12 +250,9 @@ fn weigh(words: &[String], second: Option<&'static str>, declared: Option<&str>)
 
 /// Languages that an unknown word looks like, by its letters and its ending.
 fn languages_of_shape(word: &str) -> Vec<usize> {
-    let letters = TELLING_LETTERS
-        .iter()
-        .filter(|(letters, _)| !word.is_ascii() && word.contains(|c| letters.contains(c)));
-    let endings = TELLING_ENDINGS
-        .iter()
-        .filter(|(ending, _)| word.len() >= ending.len() + 3 && word.ends_with(ending));
+    let letters =
+        TELLING_LETTERS.iter().filter(|(letters, _)| !word.is_ascii() && word.contains(|c| letters.contains(c)));
+    let endings = TELLING_ENDINGS.iter().filter(|(ending, _)| word.len() >= ending.len() + 3 && word.ends_with(ending));
     let mut found: Vec<usize> = letters
         .chain(endings)
         .flat_map(|(_, codes)| codes.split(' '))
@@ -295,9 +269,7 @@ fn is_english(word: &str) -> bool {
         return true;
     }
     let known = |stem: &str| stem.len() >= 3 && ENGLISH.contains(stem);
-    for ending in [
-        "'s", "s", "es", "ed", "d", "ing", "er", "ers", "ly", "y", "n't", "'ll", "'d", "in", "in'",
-    ] {
+    for ending in ["'s", "s", "es", "ed", "d", "ing", "er", "ers", "ly", "y", "n't", "'ll", "'d", "in", "in'"] {
         if let Some(stem) = word.strip_suffix(ending) {
             let mut doubled = stem.to_owned();
             let undoubled = stem.len() > 3 && {
@@ -312,11 +284,8 @@ fn is_english(word: &str) -> bool {
             }
         }
     }
-    word.strip_suffix("ies")
-        .is_some_and(|stem| known(&format!("{stem}y")))
-        || word
-            .split_once('-')
-            .is_some_and(|(a, b)| ENGLISH.contains(a) && ENGLISH.contains(b))
+    word.strip_suffix("ies").is_some_and(|stem| known(&format!("{stem}y")))
+        || word.split_once('-').is_some_and(|(a, b)| ENGLISH.contains(a) && ENGLISH.contains(b))
 }
 
 /// What a model of letter sequences says; `None` for English.
@@ -397,14 +366,8 @@ mod tests {
 
     #[test]
     fn a_substantial_english_part_makes_a_mixed_text_english() {
-        check(
-            "My son loves his mentor and he goes every week, bahut acha hai",
-            "en",
-        );
-        check(
-            "bahut acha scheme hai lekin bachon ke liye aur time chahiye please",
-            "ur",
-        );
+        check("My son loves his mentor and he goes every week, bahut acha hai", "en");
+        check("bahut acha scheme hai lekin bachon ke liye aur time chahiye please", "ur");
         check("Jazakallah for this, the kids really love it", "en");
     }
 
@@ -416,14 +379,8 @@ mod tests {
 
     #[test]
     fn a_declared_language_only_breaks_ties() {
-        let hint = ReadHints {
-            language: Some("pl"),
-            default_language: "en",
-        };
-        assert_eq!(
-            detect("this is plain English for all to read", hint).code(),
-            "en"
-        );
+        let hint = ReadHints { language: Some("pl"), default_language: "en" };
+        assert_eq!(detect("this is plain English for all to read", hint).code(), "en");
         assert_eq!(detect("ok", hint).code(), "en");
     }
 }

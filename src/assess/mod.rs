@@ -9,6 +9,7 @@ pub mod opinion;
 pub mod pii;
 pub mod read;
 pub mod redact;
+pub mod self_harm;
 pub mod sentences;
 pub mod tagging;
 
