@@ -20,6 +20,7 @@ pub mod lifecycle;
 pub mod pipeline;
 pub mod settings;
 pub mod source;
+pub mod sqlite;
 pub mod store;
 pub mod telemetry;
 pub mod web;

@@ -1,3 +1,9 @@
 //! The line itself: from a delivery to a stored, settled assessment.
 
+pub mod clock;
+pub mod identity;
+pub mod intake;
 pub mod ports;
+pub mod pulse;
+pub mod shutdown;
+pub mod worker;

@@ -71,6 +71,9 @@ pub enum EngineError {
     /// The engine thread ended.
     #[error("engine stopped: {0}")]
     Stopped(String),
+    /// One of the comments cannot be judged; the engine itself is well.
+    #[error("engine cannot judge a comment: {0}")]
+    Comment(String),
 }
 
 /// What became of a published batch.
@@ -138,8 +141,31 @@ pub trait Queue: Send + Sync {
     async fn settle(&self, settlements: &[(i64, Settlement)]) -> Result<(), QueueError>;
     /// Counts, over one consultation or all.
     async fn depth(&self, consultation: Option<&ConsultationId>) -> Result<Depth, QueueError>;
+    /// Says that work on these deliveries goes on; their lease starts anew.
+    async fn renew(&self, tags: &[i64]) -> Result<(), QueueError>;
     /// Gives back everything that this process holds, for redelivery.
     async fn release_all(&self) -> Result<u64, QueueError>;
+    /// Parked arrivals, oldest first, at most `limit`.
+    async fn parked(
+        &self,
+        consultation: Option<&ConsultationId>,
+        limit: u32,
+    ) -> Result<Vec<ParkedArrival>, QueueError>;
+    /// Lets parked arrivals wait again with a fresh delivery budget. Returns how many.
+    async fn replay(&self, consultation: Option<&ConsultationId>) -> Result<u64, QueueError>;
+}
+
+/// An arrival that was given up on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedArrival {
+    /// The comment's identity.
+    pub key: CommentKey,
+    /// Position of the arrival.
+    pub sequence: i64,
+    /// How often it was handed out.
+    pub attempts: u32,
+    /// Why it was given up on. Holds no comment text.
+    pub reason: String,
 }
 
 /// Scores readings. Decides nothing.
@@ -149,6 +175,17 @@ pub trait Queue: Send + Sync {
 pub trait Engine: Send + Sync {
     /// One [`Signals`] per reading, in order.
     async fn score(&self, readings: Vec<Reading>) -> Result<Vec<(Reading, Signals)>, EngineError>;
+}
+
+/// Turns comments into assessments: reading, engine and policy behind one call.
+#[async_trait]
+pub trait Judge: Send + Sync {
+    /// The pipeline version that judges this consultation's comments; `None`
+    /// when there is no rulebook for it.
+    fn version(&self, consultation: &ConsultationId) -> Option<PipelineVersion>;
+    /// One assessment per comment, in order. They may be of several consultations,
+    /// all of which have a version.
+    async fn judge(&self, comments: &[Comment]) -> Result<Vec<Assessment>, EngineError>;
 }
 
 /// A comment with its judgement, ready to be stored.
@@ -165,9 +202,10 @@ pub struct Judged {
 /// What storing a judged comment changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
-    /// First assessment of this comment, or of a newer revision.
+    /// First assessment of this comment, of a newer revision, or of the current
+    /// revision under another pipeline version: it is the current one now.
     New,
-    /// Already there, or older than what is there.
+    /// Already there, or older than what is there (kept as history).
     AlreadyKnown,
 }
 
@@ -294,6 +332,25 @@ pub trait Store: Send + Sync {
     async fn disclosures(&self, consultation: Option<&ConsultationId>) -> Result<Vec<Disclosure>, StoreError>;
     /// Records that a person has looked. `false` when the key is no escalated comment.
     async fn acknowledge(&self, key: &CommentKey, by: &str) -> Result<bool, StoreError>;
+    /// Marks a comment as deleted at its source, also before the comment itself has
+    /// arrived. A comment that then comes with an explicit revision above `revision`
+    /// counts as written anew. `false` when it was withdrawn already.
+    async fn withdraw(&self, key: &CommentKey, revision: Option<i64>) -> Result<bool, StoreError>;
+    /// The pipeline version that this store's current judgements are made under.
+    async fn active_version(
+        &self,
+        consultation: &ConsultationId,
+    ) -> Result<Option<PipelineVersion>, StoreError>;
+    /// Makes `version` the active one.
+    async fn adopt_version(
+        &self,
+        consultation: &ConsultationId,
+        version: &PipelineVersion,
+    ) -> Result<(), StoreError>;
+    /// Messages that were not sent yet, oldest first, at most `limit`.
+    async fn unsent(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+    /// Marks messages as sent.
+    async fn sent(&self, event_ids: &[String]) -> Result<(), StoreError>;
     /// Consultations with at least one comment or failure.
     async fn consultations(&self) -> Result<Vec<ConsultationId>, StoreError>;
     /// Succeeds when the store can be written to.

@@ -1,0 +1,442 @@
+//! A durable queue in the embedded SQLite file.
+//!
+//! An arrival is one row, from its first sight to for ever: waiting, leased,
+//! then done (its payload removed) or parked (its payload kept). A commit that
+//! returned is the publisher's confirm; a lease is the unacknowledged delivery,
+//! and a lease that ran out or whose process is gone is the broken connection.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction};
+
+use super::owners::{self, OwnerLock};
+use crate::domain::comment::{Comment, CommentId, CommentKey, ConsultationId, SourceName};
+use crate::pipeline::clock::Clock;
+use crate::pipeline::identity::arrival_key;
+use crate::pipeline::ports::{
+    Delivery, Depth, ParkedArrival, Published, Queue, QueueError, Settlement,
+};
+use crate::sqlite::{Database, queue_error};
+use crate::wire::CommentV1;
+
+/// Rows of one INSERT: 7 values each stay far below SQLite's 32,766.
+const ROWS_PER_INSERT: usize = 200;
+/// Tags of one UPDATE.
+const TAGS_PER_UPDATE: usize = 500;
+
+/// How patient the queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmbeddedLimits {
+    /// How long a delivery may stay unsettled and unrenewed.
+    pub lease_ms: i64,
+    /// Counted attempts after which an arrival is parked.
+    pub delivery_budget: u32,
+}
+
+impl Default for EmbeddedLimits {
+    fn default() -> Self {
+        Self {
+            lease_ms: 60_000,
+            delivery_budget: 20,
+        }
+    }
+}
+
+/// The embedded [`Queue`].
+#[derive(Clone, Debug)]
+pub struct EmbeddedQueue {
+    database: Database,
+    clock: Clock,
+    owner: Arc<str>,
+    limits: EmbeddedLimits,
+    _alive: Arc<OwnerLock>,
+}
+
+impl EmbeddedQueue {
+    /// A queue over an open file. `owner` is this process's own random name; the
+    /// leases of owners on this machine that are gone are taken back at once.
+    pub async fn open(
+        database: Database,
+        clock: Clock,
+        owner: &str,
+        limits: EmbeddedLimits,
+    ) -> Result<Self, QueueError> {
+        let (alive, dead) = lock(database.path(), owner)?;
+        let queue = Self {
+            database,
+            clock,
+            owner: owner.into(),
+            limits,
+            _alive: Arc::new(alive),
+        };
+        for owner in dead {
+            let released = queue.release(&owner, 0).await?;
+            if released > 0 {
+                tracing::info!(released, "took back deliveries of a process that is gone");
+            }
+        }
+        Ok(queue)
+    }
+
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>, QueueError> {
+        self.database.write().await.map_err(queue_error)
+    }
+
+    /// Gives back an owner's leases; `uncount` attempts are forgiven.
+    async fn release(&self, owner: &str, uncount: i64) -> Result<u64, QueueError> {
+        let mut tx = self.write().await?;
+        let released = sqlx::query(
+            "UPDATE queue SET state = 'waiting', lease_owner = NULL, lease_until_ms = NULL, \
+             attempts = attempts - $1 WHERE state = 'leased' AND lease_owner = $2",
+        )
+        .bind(uncount)
+        .bind(owner)
+        .execute(&mut *tx)
+        .await
+        .map_err(queue_error)?
+        .rows_affected();
+        tx.commit().await.map_err(queue_error)?;
+        Ok(released)
+    }
+}
+
+fn lock(path: &Path, owner: &str) -> Result<(OwnerLock, Vec<String>), QueueError> {
+    owners::take(path, owner)
+        .map_err(|error| QueueError::Failed(format!("lock beside {}: {error}", path.display())))
+}
+
+#[derive(sqlx::FromRow)]
+struct Leased {
+    sequence: i64,
+    consultation: String,
+    source: String,
+    payload: Option<String>,
+    deliveries: i64,
+}
+
+impl Leased {
+    fn decode(&self) -> Result<Comment, String> {
+        let payload = self.payload.as_deref().ok_or("the payload is missing")?;
+        let (Some(consultation), Some(source)) = (
+            ConsultationId::new(&self.consultation),
+            SourceName::new(&self.source),
+        ) else {
+            return Err("the row has no consultation or source".to_owned());
+        };
+        // The position and not the message: the message could quote the text.
+        let wire: CommentV1 = serde_json::from_str(payload).map_err(|error| {
+            format!(
+                "not a comment at line {} column {}",
+                error.line(),
+                error.column()
+            )
+        })?;
+        wire.into_comment(&consultation, &source)
+            .map_err(|error| error.to_string())
+    }
+}
+
+#[async_trait]
+impl Queue for EmbeddedQueue {
+    async fn publish(&self, comments: &[Comment]) -> Result<Published, QueueError> {
+        if comments.is_empty() {
+            return Ok(Published::default());
+        }
+        let now_ms = self.clock.now_ms();
+        // Written before the lock is taken, so that it is held for the inserts only.
+        let rows = comments
+            .iter()
+            .map(|comment| {
+                let payload = serde_json::to_string(&CommentV1::from(comment))
+                    .map_err(|error| QueueError::Failed(format!("write payload: {error}")))?;
+                Ok((comment, arrival_key(comment), payload))
+            })
+            .collect::<Result<Vec<_>, QueueError>>()?;
+        let mut tx = self.write().await?;
+        let mut new = 0;
+        for chunk in rows.chunks(ROWS_PER_INSERT) {
+            let mut insert = QueryBuilder::<Sqlite>::new(
+                "INSERT INTO queue (consultation, source, id, arrival_key, payload, state, \
+                 run_at_ms, published_at_ms) ",
+            );
+            insert.push_values(chunk, |mut row, (comment, key, payload)| {
+                row.push_bind(comment.key.consultation.as_str())
+                    .push_bind(comment.key.source.as_str())
+                    .push_bind(comment.key.id.as_str())
+                    .push_bind(key)
+                    .push_bind(payload)
+                    .push("'waiting'")
+                    .push_bind(now_ms)
+                    .push_bind(now_ms);
+            });
+            insert.push(" ON CONFLICT (consultation, source, id, arrival_key) DO NOTHING");
+            new += insert
+                .build()
+                .execute(&mut *tx)
+                .await
+                .map_err(queue_error)?
+                .rows_affected();
+        }
+        tx.commit().await.map_err(queue_error)?;
+        Ok(Published {
+            new,
+            known: comments.len() as u64 - new,
+        })
+    }
+
+    async fn receive(&self, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        let now_ms = self.clock.now_ms();
+        let mut tx = self.write().await?;
+        expire(&mut tx, now_ms, self.limits.delivery_budget).await?;
+        let mut leased: Vec<Leased> = sqlx::query_as(
+            "UPDATE queue SET state = 'leased', lease_owner = $1, lease_until_ms = $2, \
+             attempts = attempts + 1, deliveries = deliveries + 1 \
+             WHERE sequence IN (SELECT sequence FROM queue \
+                 WHERE state = 'waiting' AND run_at_ms <= $3 ORDER BY sequence LIMIT $4) \
+             RETURNING sequence, consultation, source, payload, deliveries",
+        )
+        .bind(&*self.owner)
+        .bind(now_ms + self.limits.lease_ms)
+        .bind(now_ms)
+        .bind(max as i64)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(queue_error)?;
+        tx.commit().await.map_err(queue_error)?;
+        // RETURNING promises no order.
+        leased.sort_unstable_by_key(|row| row.sequence);
+        Ok(leased
+            .into_iter()
+            .map(|row| Delivery {
+                tag: row.sequence,
+                comment: row.decode(),
+                attempt: row.deliveries as u32,
+                sequence: row.sequence,
+            })
+            .collect())
+    }
+
+    async fn settle(&self, settlements: &[(i64, Settlement)]) -> Result<(), QueueError> {
+        if settlements.is_empty() {
+            return Ok(());
+        }
+        let now_ms = self.clock.now_ms();
+        let mut tx = self.write().await?;
+        let mut done = Vec::new();
+        for (tag, settlement) in settlements {
+            match settlement {
+                Settlement::Done => done.push(*tag),
+                Settlement::Retry { after_ms, counts } => {
+                    let forgiven = i64::from(!*counts);
+                    let run_at_ms = now_ms.saturating_add_unsigned(*after_ms);
+                    retry(&mut tx, &self.owner, *tag, run_at_ms, forgiven).await?;
+                }
+                Settlement::Park(reason) => park(&mut tx, &self.owner, *tag, reason).await?,
+            }
+        }
+        for tags in done.chunks(TAGS_PER_UPDATE) {
+            // Only a lease of our own: one that ran out may be someone else's by now,
+            // and the effects that we stored are found there when it is settled.
+            let mut update = QueryBuilder::<Sqlite>::new(
+                "UPDATE queue SET state = 'done', payload = NULL, last_error = NULL, \
+                 lease_owner = NULL, lease_until_ms = NULL \
+                 WHERE state = 'leased' AND lease_owner = ",
+            );
+            update.push_bind(&*self.owner).push(" AND sequence IN (");
+            let mut list = update.separated(", ");
+            for tag in tags {
+                list.push_bind(*tag);
+            }
+            update.push(")");
+            update
+                .build()
+                .execute(&mut *tx)
+                .await
+                .map_err(queue_error)?;
+        }
+        park_spent(&mut tx, self.limits.delivery_budget).await?;
+        tx.commit().await.map_err(queue_error)
+    }
+
+    async fn depth(&self, consultation: Option<&ConsultationId>) -> Result<Depth, QueueError> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT state, count(*) FROM queue WHERE state IN ('waiting', 'leased', 'parked') \
+             AND ($1 IS NULL OR consultation = $1) GROUP BY state",
+        )
+        .bind(consultation.map(ConsultationId::as_str))
+        .fetch_all(self.database.reader())
+        .await
+        .map_err(queue_error)?;
+        let mut depth = Depth::default();
+        for (state, count) in rows {
+            match state.as_str() {
+                "waiting" => depth.waiting = count as u64,
+                "leased" => depth.in_flight = count as u64,
+                _ => depth.parked = count as u64,
+            }
+        }
+        Ok(depth)
+    }
+
+    async fn renew(&self, tags: &[i64]) -> Result<(), QueueError> {
+        let mut tx = self.write().await?;
+        for tags in tags.chunks(TAGS_PER_UPDATE) {
+            let mut update = QueryBuilder::<Sqlite>::new("UPDATE queue SET lease_until_ms = ");
+            update
+                .push_bind(self.clock.now_ms() + self.limits.lease_ms)
+                .push(" WHERE state = 'leased' AND lease_owner = ")
+                .push_bind(&*self.owner)
+                .push(" AND sequence IN (");
+            let mut list = update.separated(", ");
+            for tag in tags {
+                list.push_bind(*tag);
+            }
+            update.push(")");
+            update
+                .build()
+                .execute(&mut *tx)
+                .await
+                .map_err(queue_error)?;
+        }
+        tx.commit().await.map_err(queue_error)
+    }
+
+    async fn release_all(&self) -> Result<u64, QueueError> {
+        // Given back in good order: the attempt does not count.
+        self.release(&self.owner, 1).await
+    }
+
+    async fn parked(
+        &self,
+        consultation: Option<&ConsultationId>,
+        limit: u32,
+    ) -> Result<Vec<ParkedArrival>, QueueError> {
+        let rows: Vec<(String, String, String, i64, i64, Option<String>)> = sqlx::query_as(
+            "SELECT consultation, source, id, sequence, deliveries, last_error FROM queue \
+             WHERE state = 'parked' AND ($1 IS NULL OR consultation = $1) \
+             ORDER BY sequence LIMIT $2",
+        )
+        .bind(consultation.map(ConsultationId::as_str))
+        .bind(i64::from(limit))
+        .fetch_all(self.database.reader())
+        .await
+        .map_err(queue_error)?;
+        rows.into_iter()
+            .map(|(consultation, source, id, sequence, deliveries, reason)| {
+                let key = ConsultationId::new(consultation)
+                    .zip(SourceName::new(source))
+                    .zip(CommentId::new(id))
+                    .map(|((consultation, source), id)| CommentKey {
+                        consultation,
+                        source,
+                        id,
+                    })
+                    .ok_or_else(|| QueueError::Failed("a parked row without a name".to_owned()))?;
+                Ok(ParkedArrival {
+                    key,
+                    sequence,
+                    attempts: deliveries as u32,
+                    reason: reason.unwrap_or_default(),
+                })
+            })
+            .collect()
+    }
+
+    async fn replay(&self, consultation: Option<&ConsultationId>) -> Result<u64, QueueError> {
+        let mut tx = self.write().await?;
+        let replayed = sqlx::query(
+            "UPDATE queue SET state = 'waiting', attempts = 0, run_at_ms = $1 \
+             WHERE state = 'parked' AND ($2 IS NULL OR consultation = $2)",
+        )
+        .bind(self.clock.now_ms())
+        .bind(consultation.map(ConsultationId::as_str))
+        .execute(&mut *tx)
+        .await
+        .map_err(queue_error)?
+        .rows_affected();
+        tx.commit().await.map_err(queue_error)?;
+        Ok(replayed)
+    }
+}
+
+async fn retry(
+    conn: &mut SqliteConnection,
+    owner: &str,
+    tag: i64,
+    run_at_ms: i64,
+    forgiven: i64,
+) -> Result<(), QueueError> {
+    sqlx::query(
+        "UPDATE queue SET state = 'waiting', run_at_ms = $1, attempts = attempts - $2, \
+         lease_owner = NULL, lease_until_ms = NULL \
+         WHERE sequence = $3 AND state = 'leased' AND lease_owner = $4",
+    )
+    .bind(run_at_ms)
+    .bind(forgiven)
+    .bind(tag)
+    .bind(owner)
+    .execute(conn)
+    .await
+    .map_err(queue_error)?;
+    Ok(())
+}
+
+async fn park(
+    conn: &mut SqliteConnection,
+    owner: &str,
+    tag: i64,
+    reason: &str,
+) -> Result<(), QueueError> {
+    sqlx::query(
+        "UPDATE queue SET state = 'parked', last_error = $1, lease_owner = NULL, \
+         lease_until_ms = NULL WHERE sequence = $2 AND state = 'leased' AND lease_owner = $3",
+    )
+    .bind(reason)
+    .bind(tag)
+    .bind(owner)
+    .execute(conn)
+    .await
+    .map_err(queue_error)?;
+    Ok(())
+}
+
+/// Takes back leases that ran out. Their attempt counts: it may be the comment
+/// itself that ends every process that touches it.
+async fn expire(
+    conn: &mut SqliteConnection,
+    now_ms: i64,
+    delivery_budget: u32,
+) -> Result<(), QueueError> {
+    sqlx::query(
+        "UPDATE queue SET state = 'waiting', lease_owner = NULL, lease_until_ms = NULL \
+         WHERE state = 'leased' AND lease_until_ms <= $1",
+    )
+    .bind(now_ms)
+    .execute(&mut *conn)
+    .await
+    .map_err(queue_error)?;
+    park_spent(conn, delivery_budget).await
+}
+
+/// Parks what has used up its delivery budget.
+async fn park_spent(conn: &mut SqliteConnection, delivery_budget: u32) -> Result<(), QueueError> {
+    let parked = sqlx::query(
+        // `attempts > 0` is what the partial index asks for.
+        "UPDATE queue SET state = 'parked', last_error = $1 \
+         WHERE state = 'waiting' AND attempts > 0 AND attempts >= $2",
+    )
+    .bind(format!(
+        "delivery budget of {delivery_budget} attempts spent"
+    ))
+    .bind(i64::from(delivery_budget))
+    .execute(conn)
+    .await
+    .map_err(queue_error)?
+    .rows_affected();
+    if parked > 0 {
+        tracing::error!(parked, "parked deliveries whose budget is spent");
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! The one SQLite file of the embedded shape, shared by its queue and its store.
+//!
+//! Owns how the file is opened, protected, migrated and locked, and which of
+//! its errors may pass by themselves. What the tables mean is the business of
+//! `store::sqlite` and `broker::embedded`, which do not know each other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, Transaction};
+
+use crate::pipeline::ports::{QueueError, StoreError};
+
+static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// How long a statement waits for another process's write, before it is `Busy`.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The open file: one connection that writes, a few that read.
+#[derive(Clone, Debug)]
+pub struct Database {
+    path: PathBuf,
+    writer: SqlitePool,
+    reader: SqlitePool,
+}
+
+impl Database {
+    /// Opens the file, makes it where it is missing (mode 0600, new folders 0700)
+    /// and brings its schema up to this binary's.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        protect(path)
+            .map_err(|error| StoreError::Failed(format!("open {}: {error}", path.display())))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // Full: a commit that returned survives loss of power. With Normal
+            // the last commits of a WAL could vanish after they were answered for.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(store_error)?;
+        migrate(&writer).await?;
+        let reader = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_lazy_with(options.pragma("query_only", "ON"));
+        Ok(Self {
+            path: path.to_owned(),
+            writer,
+            reader,
+        })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Connections for reading; they refuse to write.
+    pub fn reader(&self) -> &SqlitePool {
+        &self.reader
+    }
+
+    /// Begins a transaction that holds the write lock from its first moment.
+    ///
+    /// A deferred one would take the lock at its first write and could then fail
+    /// on a snapshot that another process has overtaken.
+    pub async fn write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    /// Closes the file; further calls fail.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Makes the folder and the file before SQLite does, so that they are never
+/// readable by others, not even for a moment. The WAL files copy the file's mode.
+fn protect(path: &Path) -> std::io::Result<()> {
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(parent)?;
+    }
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    drop(file);
+    Ok(())
+}
+
+async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
+    let known = MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0);
+    let table: Option<String> = sqlx::query_scalar(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
+    )
+    .fetch_optional(writer)
+    .await
+    .map_err(store_error)?;
+    if table.is_some() {
+        let found: i64 =
+            sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations")
+                .fetch_one(writer)
+                .await
+                .map_err(store_error)?;
+        if found > known {
+            return Err(StoreError::NewerSchema { found, known });
+        }
+    }
+    // Two processes that start together on a new file both see work to do; the
+    // one that comes second meets the other's tables and finds them right on
+    // the second look.
+    match MIGRATOR.run(writer).await {
+        Ok(()) => Ok(()),
+        Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) => {
+            MIGRATOR.run(writer).await.map_err(migrate_error)
+        }
+        Err(error) => Err(migrate_error(error)),
+    }
+}
+
+fn migrate_error(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) => store_error(error),
+        other => StoreError::Failed(format!("migrate: {other}")),
+    }
+}
+
+/// Whether the file is only locked or full for now.
+fn is_busy(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(database) => database
+            .code()
+            .and_then(|code| code.parse::<u32>().ok())
+            // Primary codes (the low byte): 5 busy, 6 locked, 13 full.
+            .is_some_and(|code| matches!(code & 0xff, 5 | 6 | 13)),
+        _ => false,
+    }
+}
+
+/// The store's word for a database error.
+#[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
+pub fn store_error(error: sqlx::Error) -> StoreError {
+    if is_busy(&error) {
+        StoreError::Busy(error.to_string())
+    } else {
+        StoreError::Failed(error.to_string())
+    }
+}
+
+/// The queue's word for a database error.
+#[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
+pub fn queue_error(error: sqlx::Error) -> QueueError {
+    if is_busy(&error) {
+        QueueError::Busy(error.to_string())
+    } else {
+        QueueError::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,382 @@
+//! The store in one SQLite file.
+//!
+//! A comment has one row; its revisions and their judgements are only ever
+//! added, and the comment's row points at the current pair. SQL is written to
+//! run unchanged on PostgreSQL.
+
+mod recording;
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row};
+
+use crate::domain::assessment::Assessment;
+use crate::domain::comment::{CommentKey, ConsultationId};
+use crate::domain::rulebook::PipelineVersion;
+use crate::pipeline::clock::Clock;
+use crate::pipeline::ports::{
+    Disclosure, FailedRow, Funnel, Judged, OutboxRow, Recorded, Store, StoreError, StoredComment,
+};
+use crate::sqlite::{Database, store_error};
+use crate::store::record::{assessment_from_row, comment_from_row};
+
+pub use recording::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
+
+/// The embedded [`Store`].
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    database: Database,
+    clock: Clock,
+}
+
+impl SqliteStore {
+    /// A store over an open file.
+    pub fn new(database: Database, clock: Clock) -> Self {
+        Self { database, clock }
+    }
+}
+
+fn text(row: &SqliteRow, column: &str) -> Result<String, StoreError> {
+    row.try_get(column).map_err(store_error)
+}
+
+#[derive(FromRow)]
+struct FailureRow {
+    source: String,
+    id: Option<String>,
+    row_number: i64,
+    reason: String,
+    detail: String,
+    raw: String,
+    fingerprint: String,
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn record(&self, judged: &[Judged]) -> Result<Vec<Recorded>, StoreError> {
+        let now_ms = self.clock.now_ms();
+        let mut tx = self.database.write().await.map_err(store_error)?;
+        let mut recorded = Vec::with_capacity(judged.len());
+        for one in judged {
+            recorded.push(recording::record_one(&mut tx, one, now_ms).await?);
+        }
+        tx.commit().await.map_err(store_error)?;
+        Ok(recorded)
+    }
+
+    async fn fail(&self, rows: &[FailedRow]) -> Result<u64, StoreError> {
+        let now_ms = self.clock.now_ms();
+        let mut tx = self.database.write().await.map_err(store_error)?;
+        let mut new = 0;
+        for row in rows {
+            new += sqlx::query(
+                "INSERT INTO failures (consultation, source, id, row_number, reason, detail, raw, \
+                 fingerprint, failed_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                 ON CONFLICT (consultation, source, fingerprint) DO NOTHING",
+            )
+            .bind(row.consultation.as_str())
+            .bind(&row.source)
+            .bind(&row.id)
+            .bind(row.row as i64)
+            .bind(&row.reason)
+            .bind(&row.detail)
+            .bind(&row.raw)
+            .bind(&row.fingerprint)
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await
+            .map_err(store_error)?
+            .rows_affected();
+        }
+        tx.commit().await.map_err(store_error)?;
+        Ok(new)
+    }
+
+    async fn failures(&self, consultation: &ConsultationId) -> Result<Vec<FailedRow>, StoreError> {
+        let rows: Vec<FailureRow> = sqlx::query_as(
+            "SELECT source, id, row_number, reason, detail, raw, fingerprint FROM failures \
+             WHERE consultation = $1 ORDER BY source, row_number, no",
+        )
+        .bind(consultation.as_str())
+        .fetch_all(self.database.reader())
+        .await
+        .map_err(store_error)?;
+        Ok(rows
+            .into_iter()
+            .map(|row| FailedRow {
+                consultation: consultation.clone(),
+                source: row.source,
+                id: row.id,
+                row: row.row_number as u64,
+                reason: row.reason,
+                detail: row.detail,
+                raw: row.raw,
+                fingerprint: row.fingerprint,
+            })
+            .collect())
+    }
+
+    async fn cached(
+        &self,
+        version: &PipelineVersion,
+        text_hashes: &[String],
+    ) -> Result<Vec<Option<Assessment>>, StoreError> {
+        let mut conn = self
+            .database
+            .reader()
+            .acquire()
+            .await
+            .map_err(store_error)?;
+        let mut found = Vec::with_capacity(text_hashes.len());
+        for hash in text_hashes {
+            let row: Option<String> = sqlx::query_scalar(
+                "SELECT a.assessment FROM revisions r JOIN assessments a \
+                 ON a.revision_no = r.no AND a.pipeline_version = $1 \
+                 WHERE r.text_hash = $2 LIMIT 1",
+            )
+            .bind(&version.0)
+            .bind(hash)
+            .fetch_optional(&mut *conn)
+            .await
+            .map_err(store_error)?;
+            found.push(row.as_deref().map(assessment_from_row).transpose()?);
+        }
+        Ok(found)
+    }
+
+    async fn page(
+        &self,
+        consultation: &ConsultationId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredComment>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT c.sequence, r.comment, a.assessment, d.acknowledged_at_ms, c.withdrawn_at_ms \
+             FROM comments c JOIN revisions r ON r.no = c.current_revision \
+             JOIN assessments a ON a.no = c.current_assessment \
+             LEFT JOIN disclosures d ON d.comment_no = c.no \
+             WHERE c.consultation = $1 AND c.sequence > $2 ORDER BY c.sequence, c.no LIMIT $3",
+        )
+        .bind(consultation.as_str())
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(self.database.reader())
+        .await
+        .map_err(store_error)?;
+        rows.iter()
+            .map(|row| {
+                let withdrawn_at_ms: Option<i64> =
+                    row.try_get("withdrawn_at_ms").map_err(store_error)?;
+                Ok(StoredComment {
+                    comment: comment_from_row(&text(row, "comment")?)?,
+                    sequence: row.try_get("sequence").map_err(store_error)?,
+                    assessment: assessment_from_row(&text(row, "assessment")?)?,
+                    acknowledged_at_ms: row.try_get("acknowledged_at_ms").map_err(store_error)?,
+                    withdrawn: withdrawn_at_ms.is_some(),
+                })
+            })
+            .collect()
+    }
+
+    async fn funnel(&self, consultation: &ConsultationId) -> Result<Funnel, StoreError> {
+        // One statement is one snapshot: a row cannot move between two counts.
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT CASE WHEN withdrawn_at_ms IS NOT NULL THEN 'withdrawn' ELSE verdict END, \
+             count(*) FROM comments WHERE consultation = $1 AND current_revision IS NOT NULL \
+             GROUP BY 1 \
+             UNION ALL SELECT 'failed', count(*) FROM failures WHERE consultation = $1",
+        )
+        .bind(consultation.as_str())
+        .fetch_all(self.database.reader())
+        .await
+        .map_err(store_error)?;
+        let mut funnel = Funnel::default();
+        for (place, count) in rows {
+            let field = match place.as_str() {
+                "withdrawn" => &mut funnel.withdrawn,
+                "failed" => &mut funnel.failed,
+                "accept" => &mut funnel.accepted,
+                "hold" => &mut funnel.held,
+                "reject" => &mut funnel.rejected,
+                "escalate" => &mut funnel.escalated,
+                other => return Err(StoreError::Damaged(format!("unknown verdict `{other}`"))),
+            };
+            *field += count as u64;
+        }
+        Ok(funnel)
+    }
+
+    async fn disclosures(
+        &self,
+        consultation: Option<&ConsultationId>,
+    ) -> Result<Vec<Disclosure>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT r.comment, a.assessment, d.escalated_at_ms, d.acknowledged_at_ms, \
+             d.acknowledged_by FROM disclosures d \
+             JOIN comments c ON c.no = d.comment_no \
+             JOIN revisions r ON r.no = d.revision_no \
+             JOIN assessments a ON a.no = d.assessment_no \
+             WHERE $1 IS NULL OR c.consultation = $1 \
+             ORDER BY CASE WHEN d.acknowledged_at_ms IS NULL THEN 0 ELSE 1 END, \
+             d.escalated_at_ms, d.comment_no",
+        )
+        .bind(consultation.map(ConsultationId::as_str))
+        .fetch_all(self.database.reader())
+        .await
+        .map_err(store_error)?;
+        rows.iter()
+            .map(|row| {
+                let at_ms: Option<i64> = row.try_get("acknowledged_at_ms").map_err(store_error)?;
+                let by: Option<String> = row.try_get("acknowledged_by").map_err(store_error)?;
+                Ok(Disclosure {
+                    comment: comment_from_row(&text(row, "comment")?)?,
+                    assessment: assessment_from_row(&text(row, "assessment")?)?,
+                    escalated_at_ms: row.try_get("escalated_at_ms").map_err(store_error)?,
+                    acknowledged: at_ms.zip(by),
+                })
+            })
+            .collect()
+    }
+
+    async fn acknowledge(&self, key: &CommentKey, by: &str) -> Result<bool, StoreError> {
+        let mut tx = self.database.write().await.map_err(store_error)?;
+        // The first person to look is the one who is kept.
+        let found = sqlx::query(
+            "UPDATE disclosures SET \
+             acknowledged_at_ms = COALESCE(acknowledged_at_ms, $1), \
+             acknowledged_by = COALESCE(acknowledged_by, $2) \
+             WHERE comment_no = (SELECT no FROM comments \
+                 WHERE consultation = $3 AND source = $4 AND id = $5)",
+        )
+        .bind(self.clock.now_ms())
+        .bind(by)
+        .bind(key.consultation.as_str())
+        .bind(key.source.as_str())
+        .bind(key.id.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(store_error)?
+        .rows_affected();
+        tx.commit().await.map_err(store_error)?;
+        Ok(found > 0)
+    }
+
+    async fn withdraw(&self, key: &CommentKey, revision: Option<i64>) -> Result<bool, StoreError> {
+        let mut tx = self.database.write().await.map_err(store_error)?;
+        let changed = sqlx::query(
+            "INSERT INTO comments (consultation, source, id, withdrawn_at_ms, withdrawn_revision) \
+             VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (consultation, source, id) DO UPDATE SET \
+             withdrawn_at_ms = excluded.withdrawn_at_ms, \
+             withdrawn_revision = excluded.withdrawn_revision \
+             WHERE comments.withdrawn_at_ms IS NULL \
+             AND NOT EXISTS (SELECT 1 FROM revisions r WHERE r.no = comments.current_revision \
+                 AND r.revision > excluded.withdrawn_revision)",
+        )
+        .bind(key.consultation.as_str())
+        .bind(key.source.as_str())
+        .bind(key.id.as_str())
+        .bind(self.clock.now_ms())
+        .bind(revision)
+        .execute(&mut *tx)
+        .await
+        .map_err(store_error)?
+        .rows_affected();
+        tx.commit().await.map_err(store_error)?;
+        Ok(changed > 0)
+    }
+
+    async fn active_version(
+        &self,
+        consultation: &ConsultationId,
+    ) -> Result<Option<PipelineVersion>, StoreError> {
+        let value: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1")
+            .bind(active_key(consultation))
+            .fetch_optional(self.database.reader())
+            .await
+            .map_err(store_error)?;
+        Ok(value.map(PipelineVersion))
+    }
+
+    async fn adopt_version(
+        &self,
+        consultation: &ConsultationId,
+        version: &PipelineVersion,
+    ) -> Result<(), StoreError> {
+        self.set(&active_key(consultation), &version.0).await
+    }
+
+    async fn unsent(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let rows: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT event_id, kind, body FROM outbox WHERE sent_at_ms IS NULL ORDER BY no LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(self.database.reader())
+        .await
+        .map_err(store_error)?;
+        Ok(rows
+            .into_iter()
+            .map(|(event_id, kind, body)| OutboxRow {
+                event_id,
+                kind,
+                body,
+            })
+            .collect())
+    }
+
+    async fn sent(&self, event_ids: &[String]) -> Result<(), StoreError> {
+        let mut tx = self.database.write().await.map_err(store_error)?;
+        for event_id in event_ids {
+            sqlx::query(
+                "UPDATE outbox SET sent_at_ms = $1 WHERE event_id = $2 AND sent_at_ms IS NULL",
+            )
+            .bind(self.clock.now_ms())
+            .bind(event_id)
+            .execute(&mut *tx)
+            .await
+            .map_err(store_error)?;
+        }
+        tx.commit().await.map_err(store_error)
+    }
+
+    async fn consultations(&self) -> Result<Vec<ConsultationId>, StoreError> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT consultation FROM comments WHERE current_revision IS NOT NULL \
+             UNION SELECT consultation FROM failures ORDER BY 1",
+        )
+        .fetch_all(self.database.reader())
+        .await
+        .map_err(store_error)?;
+        ids.iter()
+            .map(|id| {
+                ConsultationId::new(id)
+                    .ok_or_else(|| StoreError::Damaged("a consultation without a name".to_owned()))
+            })
+            .collect()
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        // A real write, so that a full or read-only disk shows.
+        self.set("ping", &self.clock.now_ms().to_string()).await
+    }
+}
+
+impl SqliteStore {
+    async fn set(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        let mut tx = self.database.write().await.map_err(store_error)?;
+        sqlx::query(
+            "INSERT INTO meta (key, value) VALUES ($1, $2) \
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        )
+        .bind(key)
+        .bind(value)
+        .execute(&mut *tx)
+        .await
+        .map_err(store_error)?;
+        tx.commit().await.map_err(store_error)
+    }
+}
+
+fn active_key(consultation: &ConsultationId) -> String {
+    format!("pipeline_version/{consultation}")
+}

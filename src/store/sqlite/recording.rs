@@ -1,0 +1,304 @@
+//! How a judgement becomes durable: one transaction, each step repeatable.
+
+use serde_json::json;
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+
+use crate::domain::comment::CommentKey;
+use crate::domain::decision::Verdict;
+use crate::pipeline::identity::{RevisionOrder, arrival_key, hash_of, text_hash};
+use crate::pipeline::ports::{Judged, Recorded, StoreError};
+use crate::sqlite::store_error;
+use crate::store::record::{assessment_to_row, comment_to_row};
+use crate::wire::AssessedV1;
+
+/// Kind of the message that tells a judgement.
+pub const COMMENT_ASSESSED: &str = "comment.assessed.v1";
+/// Kind of the message that calls the safeguarding lead.
+pub const ALERT_SAFEGUARDING: &str = "alert.safeguarding.v1";
+
+#[derive(sqlx::FromRow)]
+struct Standing {
+    no: i64,
+    withdrawn_at_ms: Option<i64>,
+    withdrawn_revision: Option<i64>,
+    arrival_key: Option<String>,
+    revision: Option<i64>,
+    edited_at_ms: Option<i64>,
+    sequence: Option<i64>,
+    pipeline_version: Option<String>,
+}
+
+/// Where a judgement belongs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It replaces what is there, or is the first.
+    Current,
+    /// A revision that was overtaken before it was judged.
+    History,
+    /// Nothing to do.
+    Known,
+}
+
+impl Standing {
+    fn place(&self, key: &str, judged: &Judged) -> Place {
+        let (Some(current_key), Some(sequence)) = (&self.arrival_key, self.sequence) else {
+            return Place::Current;
+        };
+        let version = &judged.assessment.pipeline_version.0;
+        if current_key == key {
+            return if self.pipeline_version.as_ref() == Some(version) {
+                Place::Known
+            } else {
+                Place::Current
+            };
+        }
+        let standing = RevisionOrder {
+            revision: self.revision,
+            edited_at_ms: self.edited_at_ms,
+            sequence,
+        };
+        if RevisionOrder::of(&judged.comment, judged.sequence)
+            .compare(standing)
+            .is_gt()
+        {
+            Place::Current
+        } else {
+            Place::History
+        }
+    }
+
+    /// Whether this arrival is written anew after a withdrawal.
+    fn stays_withdrawn(&self, judged: &Judged) -> bool {
+        self.withdrawn_at_ms.is_some()
+            && !matches!(
+                (judged.comment.revision, self.withdrawn_revision),
+                (Some(new), Some(withdrawn)) if new > withdrawn
+            )
+    }
+}
+
+/// Stores one judgement inside the caller's transaction.
+pub async fn record_one(
+    tx: &mut Transaction<'static, Sqlite>,
+    judged: &Judged,
+    now_ms: i64,
+) -> Result<Recorded, StoreError> {
+    let comment = &judged.comment;
+    let assessment = &judged.assessment;
+    let arrival = arrival_key(comment);
+    let standing = standing(tx, &comment.key).await?;
+    let place = standing.place(&arrival, judged);
+    if place == Place::Known {
+        return Ok(Recorded::AlreadyKnown);
+    }
+    let hash = text_hash(&comment.text);
+
+    // The update changes nothing: it makes the row that is already there answer.
+    let (revision_no, sequence): (i64, i64) = sqlx::query_as(
+        "INSERT INTO revisions (comment_no, arrival_key, sequence, revision, edited_at_ms, \
+         text_hash, comment, recorded_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (comment_no, arrival_key) DO UPDATE SET sequence = revisions.sequence \
+         RETURNING no, sequence",
+    )
+    .bind(standing.no)
+    .bind(&arrival)
+    .bind(judged.sequence)
+    .bind(comment.revision)
+    .bind(comment.edited_at.map(jiff::Timestamp::as_millisecond))
+    .bind(&hash)
+    .bind(comment_to_row(comment)?)
+    .bind(now_ms)
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(store_error)?;
+    let assessment_no: i64 = sqlx::query_scalar(
+        "INSERT INTO assessments (revision_no, pipeline_version, verdict, assessment, \
+         recorded_at_ms) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (revision_no, pipeline_version) DO UPDATE SET verdict = assessments.verdict \
+         RETURNING no",
+    )
+    .bind(revision_no)
+    .bind(&assessment.pipeline_version.0)
+    .bind(assessment.verdict.key())
+    .bind(assessment_to_row(assessment)?)
+    .bind(now_ms)
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(store_error)?;
+
+    if place == Place::Current {
+        let withdrawn_at_ms = standing
+            .withdrawn_at_ms
+            .filter(|_| standing.stays_withdrawn(judged));
+        sqlx::query(
+            "UPDATE comments SET current_revision = $1, current_assessment = $2, sequence = $3, \
+             verdict = $4, text_hash = $5, withdrawn_at_ms = $6 WHERE no = $7",
+        )
+        .bind(revision_no)
+        .bind(assessment_no)
+        .bind(sequence)
+        .bind(assessment.verdict.key())
+        .bind(&hash)
+        .bind(withdrawn_at_ms)
+        .bind(standing.no)
+        .execute(&mut **tx)
+        .await
+        .map_err(store_error)?;
+        let body = serde_json::to_string(&AssessedV1::new(comment.key.id.as_str(), assessment))
+            .map_err(|error| StoreError::Failed(format!("write message: {error}")))?;
+        let version = assessment.pipeline_version.0.as_str();
+        enqueue(
+            tx,
+            COMMENT_ASSESSED,
+            &comment.key,
+            &[&arrival, version],
+            &body,
+            now_ms,
+        )
+        .await?;
+    }
+    // A disclosure in a revision that was overtaken is a disclosure all the same.
+    if assessment.verdict == Verdict::Escalate {
+        escalate(
+            tx,
+            standing.no,
+            revision_no,
+            assessment_no,
+            &hash,
+            place,
+            now_ms,
+        )
+        .await?;
+        let at = jiff::Timestamp::from_millisecond(now_ms)
+            .map_err(|error| StoreError::Failed(format!("clock: {error}")))?;
+        let body = json!({
+            "consultation": comment.key.consultation.as_str(),
+            "source": comment.key.source.as_str(),
+            "id": comment.key.id.as_str(),
+            "escalated_at": at.to_string(),
+        });
+        // Keyed by the text: a retagging of a text that raised an alert raises no second one.
+        enqueue(
+            tx,
+            ALERT_SAFEGUARDING,
+            &comment.key,
+            &[&hash],
+            &body.to_string(),
+            now_ms,
+        )
+        .await?;
+    }
+    Ok(if place == Place::Current {
+        Recorded::New
+    } else {
+        Recorded::AlreadyKnown
+    })
+}
+
+async fn standing(conn: &mut SqliteConnection, key: &CommentKey) -> Result<Standing, StoreError> {
+    let found: Option<Standing> = sqlx::query_as(
+        "SELECT c.no, c.withdrawn_at_ms, c.withdrawn_revision, r.arrival_key, r.revision, \
+         r.edited_at_ms, r.sequence, a.pipeline_version FROM comments c \
+         LEFT JOIN revisions r ON r.no = c.current_revision \
+         LEFT JOIN assessments a ON a.no = c.current_assessment \
+         WHERE c.consultation = $1 AND c.source = $2 AND c.id = $3",
+    )
+    .bind(key.consultation.as_str())
+    .bind(key.source.as_str())
+    .bind(key.id.as_str())
+    .fetch_optional(&mut *conn)
+    .await
+    .map_err(store_error)?;
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let no = sqlx::query_scalar(
+        "INSERT INTO comments (consultation, source, id) VALUES ($1, $2, $3) RETURNING no",
+    )
+    .bind(key.consultation.as_str())
+    .bind(key.source.as_str())
+    .bind(key.id.as_str())
+    .fetch_one(conn)
+    .await
+    .map_err(store_error)?;
+    Ok(Standing {
+        no,
+        withdrawn_at_ms: None,
+        withdrawn_revision: None,
+        arrival_key: None,
+        revision: None,
+        edited_at_ms: None,
+        sequence: None,
+        pipeline_version: None,
+    })
+}
+
+/// A person who has looked at a text need not look at the same text again; a
+/// new text asks again, and one that still waits keeps waiting since its first time.
+async fn escalate(
+    conn: &mut SqliteConnection,
+    comment_no: i64,
+    revision_no: i64,
+    assessment_no: i64,
+    hash: &str,
+    place: Place,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let sql = if place == Place::Current {
+        "INSERT INTO disclosures (comment_no, revision_no, assessment_no, text_hash, \
+         escalated_at_ms) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (comment_no) DO UPDATE SET \
+         revision_no = excluded.revision_no, assessment_no = excluded.assessment_no, \
+         text_hash = excluded.text_hash, \
+         escalated_at_ms = CASE WHEN disclosures.acknowledged_at_ms IS NULL \
+             OR disclosures.text_hash = excluded.text_hash \
+             THEN disclosures.escalated_at_ms ELSE excluded.escalated_at_ms END, \
+         acknowledged_at_ms = CASE WHEN disclosures.text_hash = excluded.text_hash \
+             THEN disclosures.acknowledged_at_ms ELSE NULL END, \
+         acknowledged_by = CASE WHEN disclosures.text_hash = excluded.text_hash \
+             THEN disclosures.acknowledged_by ELSE NULL END"
+    } else {
+        "INSERT INTO disclosures (comment_no, revision_no, assessment_no, text_hash, \
+         escalated_at_ms) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (comment_no) DO NOTHING"
+    };
+    sqlx::query(sql)
+        .bind(comment_no)
+        .bind(revision_no)
+        .bind(assessment_no)
+        .bind(hash)
+        .bind(now_ms)
+        .execute(conn)
+        .await
+        .map_err(store_error)?;
+    Ok(())
+}
+
+/// The event id is a hash of what happened, so a repeated step writes nothing new.
+async fn enqueue(
+    conn: &mut SqliteConnection,
+    kind: &str,
+    key: &CommentKey,
+    what: &[&str],
+    body: &str,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let mut parts = vec![
+        kind,
+        key.consultation.as_str(),
+        key.source.as_str(),
+        key.id.as_str(),
+    ];
+    parts.extend(what);
+    sqlx::query(
+        "INSERT INTO outbox (event_id, kind, body, created_at_ms) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (event_id) DO NOTHING",
+    )
+    .bind(hash_of(&parts))
+    .bind(kind)
+    .bind(body)
+    .bind(now_ms)
+    .execute(conn)
+    .await
+    .map_err(store_error)?;
+    Ok(())
+}

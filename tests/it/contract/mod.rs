@@ -1,0 +1,4 @@
+//! One suite per port. Every adapter of the port passes it.
+
+pub mod queue;
+pub mod store;

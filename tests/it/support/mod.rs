@@ -1,0 +1,149 @@
+//! Comments, assessments and throwaway databases for tests.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use moothall::broker::embedded::{EmbeddedLimits, EmbeddedQueue};
+use moothall::domain::assessment::Assessment;
+use moothall::domain::comment::{
+    Author, Comment, CommentId, CommentKey, ConsultationId, SourceName,
+};
+use moothall::domain::decision::Verdict;
+use moothall::domain::reading::Language;
+use moothall::domain::rulebook::PipelineVersion;
+use moothall::pipeline::clock::{Clock, ManualClock};
+use moothall::pipeline::ports::{FailedRow, Judged};
+use moothall::sqlite::Database;
+use moothall::store::sqlite::SqliteStore;
+use tempfile::TempDir;
+
+/// The tests' consultation.
+pub fn mentoring() -> ConsultationId {
+    ConsultationId::new("mentoring").unwrap()
+}
+
+/// A key in the tests' consultation.
+pub fn key(id: &str) -> CommentKey {
+    CommentKey {
+        consultation: mentoring(),
+        source: SourceName::new("test").unwrap(),
+        id: CommentId::new(id).unwrap(),
+    }
+}
+
+/// A comment with no order of its own.
+pub fn comment(id: &str, text: &str) -> Comment {
+    Comment {
+        key: key(id),
+        revision: None,
+        edited_at: None,
+        text: text.to_owned(),
+        posted_at: None,
+        author: Author::default(),
+        url: None,
+        parent_id: None,
+        language: None,
+        groups: BTreeMap::new(),
+    }
+}
+
+/// A comment with an explicit revision.
+pub fn revision(id: &str, revision: i64, text: &str) -> Comment {
+    Comment {
+        revision: Some(revision),
+        ..comment(id, text)
+    }
+}
+
+/// A judgement that says nothing but its verdict.
+pub fn assessment(verdict: Verdict, version: &str) -> Assessment {
+    Assessment {
+        verdict,
+        reasons: Vec::new(),
+        attributes: BTreeMap::new(),
+        themes: Some(Vec::new()),
+        stance: None,
+        sentiment: None,
+        tone: None,
+        language: Language::new("en"),
+        pii: Vec::new(),
+        word_count: 1,
+        pipeline_version: PipelineVersion(version.to_owned()),
+    }
+}
+
+/// A judged comment under version `v1`.
+pub fn judged(comment: Comment, sequence: i64, verdict: Verdict) -> Judged {
+    Judged {
+        comment,
+        sequence,
+        assessment: assessment(verdict, "v1"),
+    }
+}
+
+/// A row that failed, told apart by `n`.
+pub fn failed(n: u64) -> FailedRow {
+    FailedRow {
+        consultation: mentoring(),
+        source: "test".to_owned(),
+        id: None,
+        row: n,
+        reason: "blank".to_owned(),
+        detail: "nothing was written".to_owned(),
+        raw: String::new(),
+        fingerprint: format!("f{n}"),
+    }
+}
+
+/// A database in a folder of its own, under a clock that stands still.
+pub struct Bench {
+    pub folder: TempDir,
+    pub clock: Clock,
+    pub hand: ManualClock,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let (clock, hand) = Clock::manual(1_700_000_000_000);
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock,
+            hand,
+        }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("data/moothall.db")
+    }
+
+    pub async fn database(&self) -> Database {
+        Database::open(&self.path()).await.unwrap()
+    }
+
+    pub async fn store(&self) -> SqliteStore {
+        SqliteStore::new(self.database().await, self.clock.clone())
+    }
+
+    pub async fn queue(&self, owner: &str) -> EmbeddedQueue {
+        self.queue_with(owner, EmbeddedLimits::default()).await
+    }
+
+    pub async fn queue_with(&self, owner: &str, limits: EmbeddedLimits) -> EmbeddedQueue {
+        EmbeddedQueue::open(self.database().await, self.clock.clone(), owner, limits)
+            .await
+            .unwrap()
+    }
+}
+
+/// Waits for `holds` with a deadline; sleeps never decide a test.
+pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited in vain until {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
