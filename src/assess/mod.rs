@@ -9,6 +9,8 @@ pub mod opinion;
 pub mod pii;
 pub mod read;
 pub mod redact;
+pub mod repeats;
+pub mod report;
 pub mod self_harm;
 pub mod sentences;
 pub mod tagging;
