@@ -11,5 +11,6 @@ mod disguise;
 mod emoji;
 mod lookalikes;
 mod markup;
+mod names;
 mod normalise;
 mod scripts;

@@ -33,7 +33,7 @@ pub fn read(text: &str, hint: ReadHints<'_>) -> Reading {
     Reading {
         sentences: sentences::split(&normalised.judged.text),
         language: language::detect(&normalised.written, hint),
-        pii: pii::find(text),
+        pii: pii::find(text, &links),
         features: SurfaceFeatures::default(),
         link_count: links.len(),
         char_count: text.chars().count(),
