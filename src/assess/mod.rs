@@ -9,6 +9,7 @@ pub mod sentences;
 
 mod disguise;
 mod emoji;
+mod features;
 mod lookalikes;
 mod markup;
 mod names;

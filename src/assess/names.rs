@@ -196,6 +196,32 @@ const SCHOOL_KINDS: &[&str] = &[
     "religious",
 ];
 
+/// Places called after people.
+const NAMED_PLACES: &[&str] = &[
+    "hospital",
+    "infirmary",
+    "road",
+    "street",
+    "lane",
+    "avenue",
+    "centre",
+    "center",
+    "park",
+    "ward",
+    "clinic",
+    "surgery",
+    "award",
+    "awards",
+    "trust",
+    "foundation",
+    "library",
+    "hall",
+    "house",
+    "bridge",
+    "square",
+    "stadium",
+];
+
 /// One word of the text.
 struct Word<'t> {
     text: &'t str,
@@ -319,7 +345,7 @@ fn word<'t>(text: &'t str, span: Span, gap: &str, first: bool) -> Word<'t> {
     let trimmed = gap.trim_matches(|c| c == ' ' || c == '\t' || c == '\u{a0}');
     Word {
         text,
-        lower: text.to_lowercase(),
+        lower: text.to_lowercase().replace('’', "'"),
         span,
         capital,
         follows: !first && (trimmed.is_empty() || trimmed == "."),
@@ -380,11 +406,20 @@ fn titled(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
         title.lower.as_str(),
         "miss" | "sir" | "doctor" | "lady" | "lord" | "minister" | "mayor"
     );
-    if next.capital && (title.capital || title.lower.len() < 4) {
+    let sentence = !title.capital && next.is_ordinary();
+    if next.capital && !sentence && (title.capital || title.lower.len() < 4) {
         let length = name_length(words, at + 1, 3).max(1);
         let certain = !office && !(verb && next.is_known());
         found.push(pii(PiiKind::Name, title, &words[at + length], certain));
-    } else if !office && !next.is_ordinary() && !next.is_known() && next.lower.len() > 2 {
+    } else if !office
+        && !matches!(
+            title.lower.as_str(),
+            "doctor" | "sir" | "professor" | "pastor" | "imam"
+        )
+        && !next.is_ordinary()
+        && !next.is_known()
+        && next.lower.len() > 2
+    {
         found.push(pii(PiiKind::Name, title, next, !verb || next.capital));
     }
 }
@@ -443,7 +478,10 @@ fn given_and_surname(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
         }
         let length = name_length(words, at, 3).max(2);
         let to = &words[(at + length - 1).min(words.len() - 1)];
-        found.push(pii(PiiKind::Name, given, to, true));
+        let place = words
+            .get(at + length)
+            .is_some_and(|next| next.follows && NAMED_PLACES.contains(&next.lower.as_str()));
+        found.push(pii(PiiKind::Name, given, to, !place));
     } else if !given.capital
         && !is_english(&given.lower)
         && given.lower.len() > 2
