@@ -264,7 +264,7 @@ fn languages_of_shape(word: &str) -> Vec<usize> {
 }
 
 /// Whether a word is English, as it stands or without its ending.
-fn is_english(word: &str) -> bool {
+pub(super) fn is_english(word: &str) -> bool {
     if ENGLISH.contains(word) {
         return true;
     }

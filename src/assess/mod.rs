@@ -17,8 +17,10 @@ pub mod tagging;
 
 mod disguise;
 mod emoji;
+mod features;
 mod lookalikes;
 mod markup;
+mod names;
 mod normalise;
 mod scripts;
 

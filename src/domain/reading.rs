@@ -109,7 +109,9 @@ impl JudgedText {
     /// The original characters behind a range of characters of the judged text;
     /// `None` for an empty or outlying range.
     pub fn to_original(&self, span: Span) -> Option<Span> {
-        let covered = self.origin.get(span.start..span.end.min(self.origin.len()))?;
+        let covered = self
+            .origin
+            .get(span.start..span.end.min(self.origin.len()))?;
         let start = covered.iter().map(|origin| origin.start).min()?;
         let end = covered.iter().map(|origin| origin.end).max()?;
         Some(Span { start, end })
@@ -121,8 +123,41 @@ impl JudgedText {
 pub struct SurfaceFeatures(pub Vec<f32>);
 
 impl SurfaceFeatures {
-    /// What each number is.
-    pub const NAMES: [&'static str; 0] = [];
+    /// What each number is. Counts are `ln(1 + n)`, the rest are shares of 0 to 1.
+    pub const NAMES: [&'static str; 32] = [
+        "links",
+        "link_hosts",
+        "public_good_links",
+        "suspect_links",
+        "hidden_links",
+        "emails",
+        "phones",
+        "handles",
+        "chat_apps",
+        "contact_me",
+        "money",
+        "per_cent",
+        "urgency",
+        "promotion",
+        "site_praise",
+        "capitals",
+        "exclamations",
+        "digits",
+        "emoji",
+        "repeated_words",
+        "repeated_lines",
+        "longest_run",
+        "non_latin",
+        "mixed_script_words",
+        "invisible_characters",
+        "markup_tags",
+        "unmasked_words",
+        "length",
+        "words",
+        "first_person",
+        "second_person",
+        "subject_words",
+    ];
 
     /// Where the feature called `name` stands.
     pub fn index(name: &str) -> Option<usize> {
