@@ -119,6 +119,15 @@ impl Fields {
         self.values[field as usize] = Some(value);
     }
 
+    /// Notes that a date of this row is in UTC, by the name of its column.
+    pub(super) fn mark_utc(&mut self, field: Field, utc: bool) {
+        match field {
+            Field::PostedAt => self.utc[0] = utc,
+            Field::EditedAt => self.utc[1] = utc,
+            _ => {}
+        }
+    }
+
     /// The value, unless it is absent or blank.
     pub(super) fn get(&self, field: Field) -> Option<&str> {
         self.values[field as usize]

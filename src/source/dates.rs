@@ -53,12 +53,11 @@ pub(super) fn read(value: &str, order: Order, zone: &TimeZone) -> Option<Reading
     }
     let zone = if utc { &TimeZone::UTC } else { zone };
     let (first, rest) = words.split_first()?;
-    let (date, hint, time) = match numeric(first, order) {
-        Some((date, hint)) => (date, hint, time(rest)?),
-        None => {
-            let (date, time) = worded(&words)?;
-            (date, Hint::Certain, time)
-        }
+    let (date, hint, time) = if let Some((date, hint)) = numeric(first, order) {
+        (date, hint, time(rest)?)
+    } else {
+        let (date, time) = worded(&words)?;
+        (date, Hint::Certain, time)
     };
     let at = local(date.to_datetime(time), zone)?;
     Some(Reading { at, hint })

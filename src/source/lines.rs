@@ -103,15 +103,15 @@ pub(super) fn fields(line: &str, names: &mut JsonNames) -> Result<Fields, String
             continue;
         }
         if normal(&key) == "author" {
-            if author(&value, &mut fields, &mut ranks)? {
-                continue;
-            }
+            author(&value, &mut fields, &mut ranks)?;
+            continue;
         }
         match names.target(&key) {
-            Some((Target::Field { field, .. }, rank)) if rank < ranks[field as usize] => {
+            Some((Target::Field { field, utc }, rank)) if rank < ranks[field as usize] => {
                 if let Some(text) = scalar(&key, value, field == Field::Text)? {
                     fields.set(field, text);
                     ranks[field as usize] = rank;
+                    fields.mark_utc(field, utc);
                 }
             }
             Some((Target::Group(group), _)) => {
@@ -145,7 +145,7 @@ fn author(
     value: &Value,
     fields: &mut Fields,
     ranks: &mut [usize; Field::ALL.len()],
-) -> Result<bool, String> {
+) -> Result<(), String> {
     let mut set = |field: Field, text: String| {
         fields.set(field, text);
         ranks[field as usize] = 0;
@@ -178,7 +178,7 @@ fn author(
             ));
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 fn scalar(key: &str, value: Value, only_text: bool) -> Result<Option<String>, String> {

@@ -18,6 +18,7 @@
 mod columns;
 mod dates;
 mod error;
+mod identity;
 mod input;
 mod lines;
 mod notice;
@@ -167,8 +168,9 @@ pub fn open_reader(
     let input = input::prepare(name, reader, &mut remarks)?;
     let source = match &options.source {
         Some(source) => source.clone(),
-        None => SourceName::new(stem(name))
-            .unwrap_or_else(|| SourceName::new("file").expect("a constant name is not blank")),
+        None => SourceName::new(stem(name)).ok_or_else(|| SourceError::NoName {
+            file: name.to_owned(),
+        })?,
     };
     let limit = options.max_record_bytes.max(1);
     let window = Window::new(input.bytes);

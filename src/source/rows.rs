@@ -1,16 +1,14 @@
 //! One record becomes a comment or a failed row. Nothing is dropped here.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use sha2::{Digest, Sha256};
 
 use crate::domain::comment::{Author, Comment, CommentId, CommentKey, ConsultationId, SourceName};
 use crate::pipeline::ports::FailedRow;
 
 use super::columns::{Field, Fields, JsonNames, Target, listed};
 use super::dates::{self, Hint, Order};
+use super::identity::Identities;
 use super::lines;
 use super::notice::{Remark, Remarks};
 use super::table::{self, KEPT_BYTES, Problem, RawRecord};
@@ -57,9 +55,7 @@ pub(super) struct RowMaker {
     max_record_bytes: usize,
     /// For `posted_at` and `edited_at`.
     orders: [Decided; 2],
-    /// How often a row without an id was seen; keyed by what its id shows of its hash.
-    derived: HashMap<u64, u32>,
-    failed: HashMap<u64, u32>,
+    identities: Identities,
     pub(super) remarks: Remarks,
 }
 
@@ -88,8 +84,7 @@ impl RowMaker {
             max_text_bytes: options.max_text_bytes,
             max_record_bytes: options.max_record_bytes,
             orders: [decided; 2],
-            derived: HashMap::new(),
-            failed: HashMap::new(),
+            identities: Identities::default(),
             remarks,
         }
     }
@@ -181,7 +176,7 @@ impl RowMaker {
         }
     }
 
-    /// Records and their fields; borrows nothing but the shape.
+    /// What the columns or keys of a record say.
     fn fields(&mut self, record: &RawRecord, text: &str) -> Result<Fields, Failure> {
         match &mut self.shape {
             Shape::Lines(names) => {
@@ -208,11 +203,7 @@ impl RowMaker {
                 for (target, value) in plan.iter().zip(values) {
                     match target {
                         Target::Field { field, utc } => {
-                            match field {
-                                Field::PostedAt => fields.utc[0] = *utc,
-                                Field::EditedAt => fields.utc[1] = *utc,
-                                _ => {}
-                            }
+                            fields.mark_utc(*field, *utc);
                             fields.set(*field, value);
                         }
                         Target::Group(group) if !value.trim().is_empty() => {
@@ -354,44 +345,12 @@ impl RowMaker {
         reading.map(|reading| reading.at)
     }
 
-    /// An id from what the row says and how many equal rows came before it.
     fn derive_id(&mut self, fields: &Fields, row: u64) -> CommentId {
         self.remarks.count(Remark::NoId, row);
-        let mut hash = Sha256::new();
-        let mut part = |name: &str, value: &str| {
-            // Lengths keep neighbouring values apart.
-            hash.update((name.len() as u64).to_le_bytes());
-            hash.update(name);
-            hash.update((value.len() as u64).to_le_bytes());
-            hash.update(value);
-        };
-        for field in Field::ALL {
-            if let Some(value) = fields.get(field) {
-                part(field.key(), value);
-            }
-        }
-        for (group, value) in &fields.groups {
-            part(group, value);
-        }
-        let short = first_eight(&hash.finalize());
-        let ordinal = self.derived.entry(short).or_default();
-        *ordinal += 1;
-        let id = format!("row-{short:016x}-{ordinal}");
-        CommentId::new(&id).expect("a derived id is not blank")
+        CommentId::new(self.identities.derive(fields)).expect("a derived id is not blank")
     }
 
     fn fail(&mut self, record: &RawRecord, failure: Failure) -> FailedRow {
-        let digest: [u8; 32] = match &record.problem {
-            Some(Problem::TooLarge { digest, .. }) => *digest,
-            _ => Sha256::digest(&record.bytes).into(),
-        };
-        let ordinal = self.failed.entry(first_eight(&digest)).or_default();
-        *ordinal += 1;
-        let mut hash = Sha256::new();
-        hash.update((self.source.as_str().len() as u64).to_le_bytes());
-        hash.update(self.source.as_str());
-        hash.update(digest);
-        hash.update(ordinal.to_le_bytes());
         FailedRow {
             consultation: self.consultation.clone(),
             source: self.source.to_string(),
@@ -400,16 +359,9 @@ impl RowMaker {
             reason: failure.reason.to_owned(),
             detail: format!("{} (line {})", failure.detail, record.line),
             raw: raw(&record.bytes),
-            fingerprint: hex::encode(hash.finalize()),
+            fingerprint: self.identities.fingerprint(self.source.as_str(), record),
         }
     }
-}
-
-fn first_eight(digest: &[u8]) -> u64 {
-    digest
-        .iter()
-        .take(8)
-        .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }
 
 /// What was there, as text of at most 64 KiB.
