@@ -28,6 +28,12 @@ pub enum SourceError {
         /// The folder as it was named.
         file: String,
     },
+    /// The file's name is blank, so no source can be named after it.
+    #[error("no source can be named after `{file}`: give one with `--source NAME`")]
+    NoName {
+        /// The file as it was named.
+        file: String,
+    },
     /// Nothing is in it.
     #[error("file is empty: {file}")]
     Empty {

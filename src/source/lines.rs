@@ -16,7 +16,11 @@ pub(super) struct LineReader {
 
 impl LineReader {
     pub(super) fn new(window: Window, limit: usize) -> Self {
-        Self { window, limit, failed: false }
+        Self {
+            window,
+            limit,
+            failed: false,
+        }
     }
 
     pub(super) fn next(&mut self) -> Option<RawRecord> {
@@ -53,7 +57,10 @@ impl LineReader {
             }
             _ if size > 0 => {
                 hash.update(self.window.first(at));
-                Some(Problem::TooLarge { size: size + at as u64, digest: hash.finalize().into() })
+                Some(Problem::TooLarge {
+                    size: size + at as u64,
+                    digest: hash.finalize().into(),
+                })
             }
             _ if at == 0 => return None,
             _ => None,
@@ -62,7 +69,13 @@ impl LineReader {
             bytes = self.window.first(at).to_vec();
         }
         self.window.consume(at);
-        Some(RawRecord { row: line, line, bytes, inner_quotes: false, problem })
+        Some(RawRecord {
+            row: line,
+            line,
+            bytes,
+            inner_quotes: false,
+            problem,
+        })
     }
 }
 
@@ -72,7 +85,12 @@ impl LineReader {
 pub(super) fn fields(line: &str, names: &mut JsonNames) -> Result<Fields, String> {
     let value: Value = serde_json::from_str(line)
         // The parser's line is always 1 here; the column is what helps.
-        .map_err(|error| format!("not valid JSON: {}", error.to_string().replace("line 1 ", "")))?;
+        .map_err(|error| {
+            format!(
+                "not valid JSON: {}",
+                error.to_string().replace("line 1 ", "")
+            )
+        })?;
     let Value::Object(object) = value else {
         return Err(format!("expected an object, found {}", kind(&value)));
     };
@@ -85,15 +103,15 @@ pub(super) fn fields(line: &str, names: &mut JsonNames) -> Result<Fields, String
             continue;
         }
         if normal(&key) == "author" {
-            if author(&value, &mut fields, &mut ranks)? {
-                continue;
-            }
+            author(&value, &mut fields, &mut ranks)?;
+            continue;
         }
         match names.target(&key) {
-            Some((Target::Field { field, .. }, rank)) if rank < ranks[field as usize] => {
+            Some((Target::Field { field, utc }, rank)) if rank < ranks[field as usize] => {
                 if let Some(text) = scalar(&key, value, field == Field::Text)? {
                     fields.set(field, text);
                     ranks[field as usize] = rank;
+                    fields.mark_utc(field, utc);
                 }
             }
             Some((Target::Group(group), _)) => {
@@ -123,16 +141,29 @@ fn groups(value: Value, fields: &mut Fields) -> Result<(), String> {
 }
 
 /// `author` is an opaque id, or an object with `id`, `name` and `email` (as `CommentV1` has it).
-fn author(value: &Value, fields: &mut Fields, ranks: &mut [usize; Field::ALL.len()]) -> Result<bool, String> {
+fn author(
+    value: &Value,
+    fields: &mut Fields,
+    ranks: &mut [usize; Field::ALL.len()],
+) -> Result<(), String> {
     let mut set = |field: Field, text: String| {
         fields.set(field, text);
         ranks[field as usize] = 0;
     };
-    let part =
-        |object: &Map<String, Value>, key: &str| scalar("author", object.get(key).cloned().unwrap_or_default(), false);
+    let part = |object: &Map<String, Value>, key: &str| {
+        scalar(
+            "author",
+            object.get(key).cloned().unwrap_or_default(),
+            false,
+        )
+    };
     match value {
         Value::Object(object) => {
-            for (key, field) in [("id", Field::AuthorId), ("name", Field::Author), ("email", Field::Email)] {
+            for (key, field) in [
+                ("id", Field::AuthorId),
+                ("name", Field::Author),
+                ("email", Field::Email),
+            ] {
                 if let Some(text) = part(object, key)? {
                     set(field, text);
                 }
@@ -141,10 +172,13 @@ fn author(value: &Value, fields: &mut Fields, ranks: &mut [usize; Field::ALL.len
         Value::String(id) => set(Field::AuthorId, id.clone()),
         Value::Null => {}
         other => {
-            return Err(format!("`author` is {}, not a text or an object", kind(other)));
+            return Err(format!(
+                "`author` is {}, not a text or an object",
+                kind(other)
+            ));
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 fn scalar(key: &str, value: Value, only_text: bool) -> Result<Option<String>, String> {

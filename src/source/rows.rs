@@ -1,16 +1,14 @@
 //! One record becomes a comment or a failed row. Nothing is dropped here.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use sha2::{Digest, Sha256};
 
 use crate::domain::comment::{Author, Comment, CommentId, CommentKey, ConsultationId, SourceName};
 use crate::pipeline::ports::FailedRow;
 
 use super::columns::{Field, Fields, JsonNames, Target, listed};
 use super::dates::{self, Hint, Order};
+use super::identity::Identities;
 use super::lines;
 use super::notice::{Remark, Remarks};
 use super::table::{self, KEPT_BYTES, Problem, RawRecord};
@@ -30,7 +28,11 @@ struct Failure {
 
 impl Failure {
     fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { id: None, reason, detail: detail.into() }
+        Self {
+            id: None,
+            reason,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -53,16 +55,23 @@ pub(super) struct RowMaker {
     max_record_bytes: usize,
     /// For `posted_at` and `edited_at`.
     orders: [Decided; 2],
-    /// How often a row without an id was seen; keyed by what its id shows of its hash.
-    derived: HashMap<u64, u32>,
-    failed: HashMap<u64, u32>,
+    identities: Identities,
     pub(super) remarks: Remarks,
 }
 
 impl RowMaker {
-    pub(super) fn new(shape: Shape, source: SourceName, options: &FileOptions, remarks: Remarks) -> Self {
+    pub(super) fn new(
+        shape: Shape,
+        source: SourceName,
+        options: &FileOptions,
+        remarks: Remarks,
+    ) -> Self {
         let decided = Decided {
-            order: if options.day_first == Some(false) { Order::MonthFirst } else { Order::DayFirst },
+            order: if options.day_first == Some(false) {
+                Order::MonthFirst
+            } else {
+                Order::DayFirst
+            },
             assumed: options.day_first.is_none(),
         };
         Self {
@@ -75,8 +84,7 @@ impl RowMaker {
             max_text_bytes: options.max_text_bytes,
             max_record_bytes: options.max_record_bytes,
             orders: [decided; 2],
-            derived: HashMap::new(),
-            failed: HashMap::new(),
+            identities: Identities::default(),
             remarks,
         }
     }
@@ -113,7 +121,11 @@ impl RowMaker {
         }
         for (decided, [day, month]) in self.orders.iter_mut().zip(seen) {
             decided.assumed = day == month;
-            decided.order = if month > day { Order::MonthFirst } else { Order::DayFirst };
+            decided.order = if month > day {
+                Order::MonthFirst
+            } else {
+                Order::DayFirst
+            };
         }
     }
 
@@ -157,16 +169,19 @@ impl RowMaker {
                 "rows run together because a quotation mark is missing: \
                  give each text a mark at both ends and double those inside",
             ),
-            Problem::CutOff(error) => {
-                Failure::new("unreadable", format!("the file cannot be read beyond this place: {error}"))
-            }
+            Problem::CutOff(error) => Failure::new(
+                "unreadable",
+                format!("the file cannot be read beyond this place: {error}"),
+            ),
         }
     }
 
-    /// Records and their fields; borrows nothing but the shape.
+    /// What the columns or keys of a record say.
     fn fields(&mut self, record: &RawRecord, text: &str) -> Result<Fields, Failure> {
         match &mut self.shape {
-            Shape::Lines(names) => lines::fields(text, names).map_err(|problem| Failure::new("unreadable", problem)),
+            Shape::Lines(names) => {
+                lines::fields(text, names).map_err(|problem| Failure::new("unreadable", problem))
+            }
             Shape::Table { delimiter, plan } => {
                 let values = table::split(text, *delimiter);
                 let extra = values.get(plan.len()..).unwrap_or_default();
@@ -188,11 +203,7 @@ impl RowMaker {
                 for (target, value) in plan.iter().zip(values) {
                     match target {
                         Target::Field { field, utc } => {
-                            match field {
-                                Field::PostedAt => fields.utc[0] = *utc,
-                                Field::EditedAt => fields.utc[1] = *utc,
-                                _ => {}
-                            }
+                            fields.mark_utc(*field, *utc);
                             fields.set(*field, value);
                         }
                         Target::Group(group) if !value.trim().is_empty() => {
@@ -210,7 +221,10 @@ impl RowMaker {
         let row = record.row;
         let text = str::from_utf8(&record.bytes).map_err(|error| {
             let at = error.valid_up_to();
-            Failure::new("invalid_utf8", format!("byte {at} of the row is no UTF-8, which the rest of the file is"))
+            Failure::new(
+                "invalid_utf8",
+                format!("byte {at} of the row is no UTF-8, which the rest of the file is"),
+            )
         })?;
         let mut fields = self.fields(record, text)?;
         if record.inner_quotes {
@@ -220,7 +234,11 @@ impl RowMaker {
             self.remarks.count(Remark::NulRemoved, row);
         }
         let id = fields.get(Field::Id).and_then(CommentId::new);
-        let fail = |reason, detail: String| Failure { id: id.as_ref().map(ToString::to_string), reason, detail };
+        let fail = |reason, detail: String| Failure {
+            id: id.as_ref().map(ToString::to_string),
+            reason,
+            detail,
+        };
         if !fields.has(Field::Text) {
             return Err(fail("no_text", "the row has no text".to_owned()));
         }
@@ -239,13 +257,20 @@ impl RowMaker {
             Some(id) => id,
             None => self.derive_id(&fields, row),
         };
-        let key = CommentKey { consultation: self.consultation_of(&fields, row), source: self.source_of(&fields), id };
+        let key = CommentKey {
+            consultation: self.consultation_of(&fields, row),
+            source: self.source_of(&fields),
+            id,
+        };
         let revision = self.revision(&fields, row);
         let posted_at = self.date(&fields, Field::PostedAt, row);
         let edited_at = self.date(&fields, Field::EditedAt, row);
         let trimmed = |field| fields.get(field).map(|value| value.trim().to_owned());
-        let author =
-            Author { id: trimmed(Field::AuthorId), name: trimmed(Field::Author), email: trimmed(Field::Email) };
+        let author = Author {
+            id: trimmed(Field::AuthorId),
+            name: trimmed(Field::Author),
+            email: trimmed(Field::Email),
+        };
         // WordPress writes 0 where there is no parent.
         let parent_id = trimmed(Field::ParentId).filter(|parent| parent != "0");
         let (url, language) = (trimmed(Field::Url), trimmed(Field::Language));
@@ -264,7 +289,10 @@ impl RowMaker {
     }
 
     fn consultation_of(&mut self, fields: &Fields, row: u64) -> ConsultationId {
-        match fields.get(Field::Consultation).and_then(ConsultationId::new) {
+        match fields
+            .get(Field::Consultation)
+            .and_then(ConsultationId::new)
+        {
             Some(named) if self.consultation_from_rows => named,
             Some(named) if named != self.consultation => {
                 self.remarks.count(Remark::OtherConsultation, row);
@@ -295,7 +323,11 @@ impl RowMaker {
         let value = fields.get(field)?;
         let at = usize::from(field == Field::EditedAt);
         let Decided { order, assumed } = self.orders[at];
-        let zone = if fields.utc[at] { &TimeZone::UTC } else { &self.zone };
+        let zone = if fields.utc[at] {
+            &TimeZone::UTC
+        } else {
+            &self.zone
+        };
         // WordPress writes zeros where there is no date.
         if value.trim().starts_with("0000-00-00") {
             return None;
@@ -313,44 +345,12 @@ impl RowMaker {
         reading.map(|reading| reading.at)
     }
 
-    /// An id from what the row says and how many equal rows came before it.
     fn derive_id(&mut self, fields: &Fields, row: u64) -> CommentId {
         self.remarks.count(Remark::NoId, row);
-        let mut hash = Sha256::new();
-        let mut part = |name: &str, value: &str| {
-            // Lengths keep neighbouring values apart.
-            hash.update((name.len() as u64).to_le_bytes());
-            hash.update(name);
-            hash.update((value.len() as u64).to_le_bytes());
-            hash.update(value);
-        };
-        for field in Field::ALL {
-            if let Some(value) = fields.get(field) {
-                part(field.key(), value);
-            }
-        }
-        for (group, value) in &fields.groups {
-            part(group, value);
-        }
-        let short = first_eight(&hash.finalize());
-        let ordinal = self.derived.entry(short).or_default();
-        *ordinal += 1;
-        let id = format!("row-{short:016x}-{ordinal}");
-        CommentId::new(&id).expect("a derived id is not blank")
+        CommentId::new(self.identities.derive(fields)).expect("a derived id is not blank")
     }
 
     fn fail(&mut self, record: &RawRecord, failure: Failure) -> FailedRow {
-        let digest: [u8; 32] = match &record.problem {
-            Some(Problem::TooLarge { digest, .. }) => *digest,
-            _ => Sha256::digest(&record.bytes).into(),
-        };
-        let ordinal = self.failed.entry(first_eight(&digest)).or_default();
-        *ordinal += 1;
-        let mut hash = Sha256::new();
-        hash.update((self.source.as_str().len() as u64).to_le_bytes());
-        hash.update(self.source.as_str());
-        hash.update(digest);
-        hash.update(ordinal.to_le_bytes());
         FailedRow {
             consultation: self.consultation.clone(),
             source: self.source.to_string(),
@@ -359,18 +359,15 @@ impl RowMaker {
             reason: failure.reason.to_owned(),
             detail: format!("{} (line {})", failure.detail, record.line),
             raw: raw(&record.bytes),
-            fingerprint: hex::encode(hash.finalize()),
+            fingerprint: self.identities.fingerprint(self.source.as_str(), record),
         }
     }
 }
 
-fn first_eight(digest: &[u8]) -> u64 {
-    digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
-}
-
 /// What was there, as text of at most 64 KiB.
 fn raw(bytes: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(KEPT_BYTES)]).replace('\0', "\u{fffd}");
+    let mut text =
+        String::from_utf8_lossy(&bytes[..bytes.len().min(KEPT_BYTES)]).replace('\0', "\u{fffd}");
     // Each broken byte became three, so the text may have grown.
     let mut end = text.len().min(KEPT_BYTES);
     while !text.is_char_boundary(end) {
