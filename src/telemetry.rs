@@ -1,1 +1,79 @@
-//! TODO
+//! Logging and metrics: set up once, named in one place.
+//!
+//! Log fields are ids, counts, lengths and hashes; never a comment's text, an
+//! author, an address or a token.
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The environment variable that sets the log level (`info`, `moothall=debug`).
+pub const LOG_VARIABLE: &str = "MOOTHALL_LOG";
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For a person at a terminal.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Names of the metrics.
+pub mod metric {
+    /// Comments that the queue had not seen.
+    pub const COMMENTS_RECEIVED: &str = "moothall_comments_received_total";
+    /// Comments whose judgement became current.
+    pub const COMMENTS_RECORDED: &str = "moothall_comments_recorded_total";
+    /// Rows that could not become comments.
+    pub const ROWS_FAILED: &str = "moothall_rows_failed_total";
+    /// Texts that the engine judged.
+    pub const TEXTS_JUDGED: &str = "moothall_texts_judged_total";
+    /// Comments whose text had been judged already.
+    pub const TEXTS_REUSED: &str = "moothall_texts_reused_total";
+    /// Deliveries given up on.
+    pub const DELIVERIES_PARKED: &str = "moothall_deliveries_parked_total";
+    /// Deliveries that come again.
+    pub const DELIVERIES_RETRIED: &str = "moothall_deliveries_retried_total";
+    /// Ready or waiting for a retry.
+    pub const QUEUE_WAITING: &str = "moothall_queue_waiting";
+    /// Handed out and not settled.
+    pub const QUEUE_IN_FLIGHT: &str = "moothall_queue_in_flight";
+    /// Given up on.
+    pub const QUEUE_PARKED: &str = "moothall_queue_parked";
+    /// Disclosures that no person has acknowledged.
+    pub const DISCLOSURES_UNACKNOWLEDGED: &str = "moothall_disclosures_unacknowledged";
+}
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level cannot be read.
+    #[error("`{LOG_VARIABLE}`: {0}")]
+    Level(#[from] tracing_subscriber::filter::ParseError),
+    /// Another subscriber or recorder is in place.
+    #[error("telemetry is set up already: {0}")]
+    Twice(String),
+}
+
+/// Logs to standard error. `level` is what [`LOG_VARIABLE`] holds; without it
+/// warnings of libraries and Moothall's own information are shown.
+pub fn init_logs(format: LogFormat, level: Option<&str>) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::builder().parse(level.unwrap_or("warn,moothall=info"))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => registry.with(layer).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+    }
+    .map_err(|error| TelemetryError::Twice(error.to_string()))
+}
+
+/// Counts from now on; the handle renders the counts for Prometheus.
+pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
+    PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| TelemetryError::Twice(error.to_string()))
+}

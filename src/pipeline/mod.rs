@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod identity;
 pub mod intake;
+mod judging;
 pub mod ports;
 pub mod pulse;
 pub mod shutdown;

@@ -1,5 +1,7 @@
 //! Comments, assessments and throwaway databases for tests.
 
+pub mod judge;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
