@@ -45,7 +45,7 @@ static BY_LENGTH: LazyLock<HashMap<usize, Vec<Vec<char>>>> = LazyLock::new(|| {
 });
 
 /// Joins words spelt letter by letter ("i d i o t", "f.u.c.k"); how many.
-pub(super) fn join_spaced(pieces: Vec<Piece>) -> (Vec<Piece>, usize) {
+pub(super) fn join_spaced(pieces: &[Piece]) -> (Vec<Piece>, usize) {
     let mut out: Vec<Piece> = Vec::with_capacity(pieces.len());
     let mut joined = 0;
     let mut at = 0;
@@ -56,7 +56,7 @@ pub(super) fn join_spaced(pieces: Vec<Piece>) -> (Vec<Piece>, usize) {
         } else {
             Vec::new()
         };
-        let Some(from) = joinable(&pieces, at, &run) else {
+        let Some(from) = joinable(pieces, at, &run) else {
             // A run that stays is not looked at again letter by letter.
             let keep = run.last().map_or(1, |last| last + 1);
             out.extend_from_slice(&pieces[at..at + keep]);
@@ -132,7 +132,7 @@ fn joinable(pieces: &[Piece], at: usize, run: &[usize]) -> Option<usize> {
     let capitals = letters.iter().all(|c| c.is_uppercase());
     let text_speak = letters.len() < 5 && lower.chars().all(|c| LETTER_WORDS.contains(c));
     let plain = match separator {
-        ' ' => !text_speak && !(capitals && letters.len() < 4),
+        ' ' => !(text_speak || capitals && letters.len() < 4),
         '.' | '-' | '_' | '*' | '~' => !capitals && !text_speak,
         _ => false,
     };
@@ -141,7 +141,7 @@ fn joinable(pieces: &[Piece], at: usize, run: &[usize]) -> Option<usize> {
 
 /// Cuts letters repeated three times or more to two ("soooo") and other signs
 /// to three; figures stay.
-pub(super) fn shorten_runs(pieces: Vec<Piece>) -> Vec<Piece> {
+pub(super) fn shorten_runs(pieces: &[Piece]) -> Vec<Piece> {
     let mut out: Vec<Piece> = Vec::with_capacity(pieces.len());
     let mut at = 0;
     while at < pieces.len() {
@@ -154,10 +154,9 @@ pub(super) fn shorten_runs(pieces: Vec<Piece>) -> Vec<Piece> {
         let run = &pieces[at..at + length];
         let keep = if letter.is_alphabetic() {
             // Kisses, addresses and the third of a name are spelt so.
-            let stands_alone = !(at > 0 && pieces[at - 1].letter.is_alphanumeric())
-                && !pieces
-                    .get(at + length)
-                    .is_some_and(|next| next.letter.is_alphanumeric());
+            let beside = |piece: Option<&Piece>| piece.is_some_and(|p| p.letter.is_alphanumeric());
+            let before = at.checked_sub(1).and_then(|before| pieces.get(before));
+            let stands_alone = !beside(before) && !beside(pieces.get(at + length));
             let meant = stands_alone && length == 3 && "iIwWxX".contains(letter);
             if meant { 3 } else { 2 }
         } else if letter.is_numeric() {
@@ -266,14 +265,13 @@ fn stand_ins(c: char) -> &'static str {
     match c {
         '0' => "o",
         '1' | '!' | '|' => "il",
-        '3' => "e",
+        '3' | '€' => "e",
         '4' => "a",
         '@' => "ao",
         '5' | '$' => "s",
         '6' | '9' => "g",
         '7' | '+' => "t",
         '8' => "b",
-        '€' => "e",
         '¡' => "i",
         _ => "",
     }
@@ -284,9 +282,9 @@ mod tests {
     use super::*;
 
     fn judged(text: &str) -> String {
-        let (mut pieces, _) = join_spaced(Piece::plain(text));
+        let (mut pieces, _) = join_spaced(&Piece::plain(text));
         unmask(&mut pieces);
-        shorten_runs(pieces)
+        shorten_runs(&pieces)
             .iter()
             .map(|piece| piece.letter)
             .collect()
@@ -391,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_joined_letter_keeps_the_separator_behind_it() {
-        let (pieces, joined) = join_spaced(Piece::plain("f.u.c.k"));
+        let (pieces, joined) = join_spaced(&Piece::plain("f.u.c.k"));
         assert_eq!(joined, 1);
         assert_eq!(pieces[0].origin.end, 2);
         assert_eq!(pieces[3].origin.end, 7);

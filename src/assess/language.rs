@@ -15,18 +15,13 @@ use crate::domain::reading::Language;
 
 use super::read::ReadHints;
 use super::scripts;
+use super::vocabulary::is_english;
 
 /// A language shows long before this many words.
 const WORDS_READ: usize = 2_000;
 
 /// Below this many words only unmistakable ones name a language.
 const SHORT: usize = 4;
-
-static ENGLISH: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
-    include_str!("words/english.txt")
-        .split_whitespace()
-        .collect()
-});
 
 /// Languages in the order of the file, and which of them know a word.
 struct Profiles {
@@ -287,36 +282,6 @@ fn languages_of_shape(word: &str) -> Vec<usize> {
     found.sort_unstable();
     found.dedup();
     found
-}
-
-/// Whether a word is English, as it stands or without its ending.
-pub(super) fn is_english(word: &str) -> bool {
-    if ENGLISH.contains(word) {
-        return true;
-    }
-    let known = |stem: &str| stem.len() >= 3 && ENGLISH.contains(stem);
-    for ending in [
-        "'s", "s", "es", "ed", "d", "ing", "er", "ers", "ly", "y", "n't", "'ll", "'d", "in", "in'",
-    ] {
-        if let Some(stem) = word.strip_suffix(ending) {
-            let mut doubled = stem.to_owned();
-            let undoubled = stem.len() > 3 && {
-                doubled.pop();
-                stem.ends_with(|c| doubled.ends_with(c))
-            };
-            if known(stem) || undoubled && known(&doubled) {
-                return true;
-            }
-            if matches!(ending, "ing" | "ers" | "er") && known(&format!("{stem}e")) {
-                return true;
-            }
-        }
-    }
-    word.strip_suffix("ies")
-        .is_some_and(|stem| known(&format!("{stem}y")))
-        || word
-            .split_once('-')
-            .is_some_and(|(a, b)| ENGLISH.contains(a) && ENGLISH.contains(b))
 }
 
 /// What a model of letter sequences says; `None` for English.

@@ -1,4 +1,4 @@
-//! HTML tags, BBCode and character entities, recognised one at a time.
+//! HTML tags, `BBCode` and character entities, recognised one at a time.
 //!
 //! Nothing is parsed as a document: a tag is dropped only where its name is a
 //! real one, so that "x < y" and "<3" stay. What stands between tags stays.

@@ -14,4 +14,7 @@ mod lookalikes;
 mod markup;
 mod names;
 mod normalise;
+mod schools;
 mod scripts;
+mod shapes;
+mod vocabulary;

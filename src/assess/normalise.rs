@@ -80,9 +80,9 @@ pub(super) fn normalise(text: &str, links: &[Link]) -> Normalised {
     let mut found = reader.found;
     let mut pieces = collapse_spaces(reader.pieces);
     found.mixed_words = lookalikes::fold(&mut pieces);
-    let (mut pieces, joined) = disguise::join_spaced(pieces);
+    let (mut pieces, joined) = disguise::join_spaced(&pieces);
     found.unmasked = joined + disguise::unmask(&mut pieces);
-    let pieces = disguise::shorten_runs(pieces);
+    let pieces = disguise::shorten_runs(&pieces);
     found.judged.text = pieces.iter().map(|piece| piece.letter).collect();
     found.judged.origin = pieces.iter().map(|piece| piece.origin).collect();
     found.written = pieces

@@ -194,8 +194,6 @@ mod tests {
             let text = unit.repeat(300_000 / unit.len());
             let reading = read(&text, ReadHints::default());
             assert_eq!(reading.char_count, text.chars().count());
-            let seconds = start.elapsed().as_secs_f32();
-            eprintln!("{unit:?} {seconds}");
         }
         assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
     }
