@@ -236,6 +236,12 @@ fn hidden_word(core: &[Piece]) -> Option<&'static [char]> {
     if wild > 0 && !shown.first().is_some_and(|c| c.is_alphabetic()) {
         return None;
     }
+    // "idiot*" points to a footnote and "die-" breaks off: nothing is hidden.
+    let tail = shown.iter().rev().take_while(|c| is_wild(**c)).count();
+    let open: String = shown[..shown.len() - tail].iter().collect();
+    if tail > 0 && KNOWN.contains(open.as_str()) {
+        return None;
+    }
     // "b--" and "a_" say too little; a star says that something is masked.
     if letters < 2 && !shown.contains(&'*') {
         return None;

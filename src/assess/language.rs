@@ -133,8 +133,13 @@ struct Evidence {
 
 fn of_latin<'a>(written: &str, hint: ReadHints<'a>) -> &'a str {
     let words = words_of(written);
-    let sentence_like = words.iter().map(|word| word.chars().count()).sum::<usize>()
-        >= 5 * words.len()
+    // Mashed keys have no vowels to speak of, and names have capitals.
+    let spoken = words
+        .iter()
+        .filter(|word| word.contains(|c| "aeiouyäöüéèáíóúàåæø".contains(c)))
+        .count();
+    let sentence_like = spoken == words.len()
+        && words.iter().map(|word| word.chars().count()).sum::<usize>() >= 5 * words.len()
         && written
             .split_whitespace()
             .filter(|word| word.chars().count() > 2 && word.chars().all(char::is_lowercase))
@@ -333,6 +338,12 @@ mod tests {
             "hahaha lol",
             "Die hard fans of the old youth club",
             "Sian Llewellyn-Jones, Ysgol Glan",
+            "qwertyuiop asdfghjkl zxcvbnm lkjhg",
+            "Dem likkle yute deh need smaddy fi guide dem",
+            "aye the wee yin wis fair chuffed wi it",
+            "wot a wayste ov tyme n munny",
+            "deffo worked 4 me tbh n my m8s 2",
+            "Deja vu all over again with this council",
         ] {
             check(text, "en");
         }
@@ -357,6 +368,13 @@ mod tests {
         check("A program nagyon sokat segített a gyerekeknek", "hu");
         check("Programa labai padėjo mano vaikams mokykloje", "lt");
         check("Mae'r cynllun yn dda iawn i blant ifanc", "cy");
+        check("hamare bachon ko is ki bohat zaroorat hai", "ur");
+        check("To bardzo dobry pomysl, moj syn ma lepsze oceny", "pl");
+        check("aad ayaan u jeclahay barnaamijka", "so");
+        check("amrar fua ar furir lagi khub bala oise", "bn");
+        check("Kjo eshte nje ide shume e mire per femijet", "sq");
+        check("Mans dēls tagad labprāt iet uz skolu", "lv");
+        check("Můj syn teď chodí rád do školy", "cs");
         check("Het programma heeft mijn zoon heel goed geholpen", "nl");
     }
 
