@@ -89,6 +89,12 @@ const NAMED_PLACES: &[&str] = &[
     "bridge",
     "square",
     "stadium",
+    "county",
+    "blvd",
+    "drive",
+    "way",
+    "building",
+    "theatre",
 ];
 
 /// One word of the text.

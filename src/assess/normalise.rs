@@ -407,6 +407,18 @@ mod tests {
     }
 
     #[test]
+    fn an_ordinary_comment_is_read_as_it_stands() {
+        for text in [
+            "Year 7s at KS3 pay £5 by 4pm, e.g. on the 3rd; 50/50 with the N.H.S. or A&E.",
+            "B&Q gave 100% to us (M6, G8) :) x-ray t-shirt 24/7",
+            "yow ay gunna stop our kid, am ya? It's a bostin' idea 10/10",
+            "Ask at help@example.org.uk or #mentoring @user",
+        ] {
+            check(text, text);
+        }
+    }
+
+    #[test]
     fn white_space_keeps_its_line_breaks() {
         check("  a \t b\r\n\r\n c \u{a0} d ", "a b\nc d");
     }

@@ -3,7 +3,6 @@
 use crate::domain::reading::{Pii, PiiKind};
 
 use super::names::{TITLES, Word, pii, stem};
-use super::vocabulary::is_english;
 
 const SCHOOL_HEADS: &[&str] = &[
     "school",
@@ -18,12 +17,13 @@ const SCHOOL_HEADS: &[&str] = &[
 ];
 
 /// Words that say what kind of school, and not which.
-const SCHOOL_KINDS: &[&str] = &[
+const KINDS: &[&str] = &[
     "primary",
     "secondary",
     "high",
     "junior",
     "infant",
+    "infants",
     "grammar",
     "comprehensive",
     "nursery",
@@ -37,18 +37,22 @@ const SCHOOL_KINDS: &[&str] = &[
     "community",
     "catholic",
     "church",
-    "of",
-    "and",
-    "the",
-    "&",
-    "c",
-    "e",
     "rc",
     "ce",
     "boys",
     "girls",
     "sports",
     "technology",
+];
+
+/// Words before "school" that name none.
+const NO_NAMES: &[&str] = &[
+    "of",
+    "and",
+    "the",
+    "&",
+    "c",
+    "e",
     "free",
     "state",
     "private",
@@ -93,7 +97,6 @@ const SCHOOL_KINDS: &[&str] = &[
     "that",
     "which",
     "when",
-    "and",
     "but",
     "i",
     "we",
@@ -118,11 +121,9 @@ const SCHOOL_KINDS: &[&str] = &[
     "leave",
     "hate",
     "love",
-    "love",
     "back",
     "during",
     "before",
-    "in",
     "inner",
     "different",
     "most",
@@ -135,7 +136,17 @@ const SCHOOL_KINDS: &[&str] = &[
     "more",
     "re",
     "religious",
+    "county",
+    "district",
+    "non-public",
+    "charter",
+    "city",
 ];
+
+/// Whether a word before "school" says nothing about which.
+fn is_general(word: &str) -> bool {
+    KINDS.contains(&word) || NO_NAMES.contains(&word)
+}
 
 /// Schools named in a text.
 pub(super) fn find(words: &[Word<'_>]) -> Vec<Pii> {
@@ -162,46 +173,75 @@ fn school(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
     }
     // "at high": these say a school only behind a name with a capital.
     let weak = matches!(head_word, "high" | "secondary" | "grammar" | "primary");
-    let mut first = at;
-    while first > 0 && at - first < 6 {
-        let here = &words[first];
-        let before = &words[first - 1];
-        let linking =
-            matches!(before.lower.as_str(), "of" | "the" | "and" | "c" | "e") && first < at;
-        let kind = SCHOOL_KINDS.contains(&before.lower.as_str())
-            || SCHOOL_HEADS.contains(&before.lower.as_str());
-        let written_small =
-            !before.is_ordinary() && !before.is_known() && before.lower.len() > 3 && !weak;
-        let figure = before.text.starts_with(|c: char| c.is_uppercase()) && before.text.len() < 4;
-        let belongs =
-            before.capital || linking || figure || (!head.capital && (kind || written_small));
-        if here.opens || !here.follows || !belongs {
-            break;
-        }
-        first -= 1;
-        if !before.capital && !kind && !linking {
-            break;
-        }
+    if weak && !head.capital {
+        return;
     }
-    while first < at {
-        let word = &words[first];
-        let kind =
-            SCHOOL_KINDS.contains(&word.lower.as_str()) || TITLES.contains(&word.lower.as_str());
-        if !kind {
+    let Some(first) = name_start(words, at, weak) else {
+        return;
+    };
+    found.push(pii(PiiKind::School, &words[first], head, true));
+}
+
+/// Where the name before a school's head word begins; `None` without a name.
+fn name_start(words: &[Word<'_>], at: usize, weak: bool) -> Option<usize> {
+    let head = &words[at];
+    let mut first = None;
+    let mut reach = at;
+    while reach > 0 && at - reach < 6 {
+        let here = &words[reach];
+        if here.opens || !here.follows {
             break;
         }
-        first += 1;
+        let before = &words[reach - 1];
+        let lower = before.lower.as_str();
+        let general = is_general(lower) || TITLES.contains(&lower);
+        let capital =
+            before.capital || before.text.len() < 4 && before.text.starts_with(char::is_uppercase);
+        if capital && !general {
+            first = Some(reach - 1);
+        } else if first.is_none()
+            && !head.capital
+            && !weak
+            && is_name_written_small(words, reach - 1)
+        {
+            return Some(reach - 1);
+        } else if !(general
+            && (KINDS.contains(&lower) || first.is_some() && matches!(lower, "of" | "and" | "&")))
+        {
+            break;
+        }
+        reach -= 1;
     }
-    let named = words[first..at].iter().any(|word| {
-        !SCHOOL_KINDS.contains(&word.lower.as_str())
-            && !SCHOOL_HEADS.contains(&word.lower.as_str())
-            && (word.capital || word.text.len() < 4 || !word.is_ordinary())
+    let first = first?;
+    let name = &words[first];
+    // "Great School", "Unelected school", "the County school" name none.
+    let only_opens = at - first == 1 && name.opens && (name.is_ordinary() || !head.capital);
+    let only_place = at - first == 1 && !head.capital && name.is_known();
+    (!only_opens && !only_place).then_some(first)
+}
+
+/// "at windmere academy": behind such a word, what is no word is a name.
+fn is_name_written_small(words: &[Word<'_>], at: usize) -> bool {
+    let word = &words[at];
+    let general = is_general(&word.lower) || word.is_ordinary() || word.is_known();
+    let led = at.checked_sub(1).and_then(|before| words.get(before));
+    let led = led.is_some_and(|before| {
+        let lower = before.lower.as_str();
+        matches!(
+            lower,
+            "at" | "from"
+                | "in"
+                | "to"
+                | "of"
+                | "attend"
+                | "attends"
+                | "attended"
+                | "called"
+                | "2"
+                | "go"
+        )
     });
-    let small_head = weak && !head.capital;
-    let opening_only = at - first == 1 && words[first].opens && is_english(&words[first].lower);
-    if first < at && named && !small_head && !opening_only {
-        found.push(pii(PiiKind::School, &words[first], head, true));
-    }
+    led && !general && word.lower.len() > 3 && word.lower.is_ascii() && !word.lower.contains('-')
 }
 
 /// "St Anne's", "St. Mary's Catholic Primary", "st peters school".
@@ -225,16 +265,23 @@ fn saint(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
                 | "street"
                 | "hospice"
                 | "square"
+                | "house"
+                | "centre"
         )
     });
     let genitive = name.lower.ends_with("'s") || name.lower.ends_with("’s");
     let mut last = at + 1;
-    for (offset, word) in words.iter().enumerate().skip(at + 2).take(5) {
-        let kind = word.lower != "of" && SCHOOL_KINDS[..20].contains(&word.lower.as_str());
-        if !word.follows || word.opens || !(kind || SCHOOL_HEADS.contains(&word.lower.as_str())) {
+    for (offset, word) in words.iter().enumerate().skip(at + 2).take(6) {
+        let lower = word.lower.as_str();
+        // "St Peter's C of E Primary".
+        let linking = matches!(lower, "c" | "of" | "e" | "and" | "&");
+        let kind = KINDS.contains(&lower) || SCHOOL_HEADS.contains(&lower);
+        if !word.follows || word.opens || !(kind || linking) {
             break;
         }
-        last = offset;
+        if kind {
+            last = offset;
+        }
     }
     let headed = SCHOOL_HEADS.contains(&words[last].lower.as_str());
     if !no_school && (headed || genitive && words[at].capital) {
