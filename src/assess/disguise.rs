@@ -16,7 +16,9 @@ const LONGEST_WORD: usize = 24;
 const LETTER_WORDS: &str = "aiuryoncbkmx";
 
 /// Endings under which a masked word is known as well.
-const ENDINGS: &[&str] = &["", "s", "es", "ed", "er", "ers", "ing", "in", "y", "head", "heads"];
+const ENDINGS: &[&str] = &[
+    "", "s", "es", "ed", "er", "ers", "ing", "in", "y", "head", "heads",
+];
 
 static MASKED: LazyLock<Vec<String>> = LazyLock::new(|| {
     let words: Vec<&str> = include_str!("words/masked.txt").lines().collect();
@@ -29,7 +31,8 @@ static MASKED: LazyLock<Vec<String>> = LazyLock::new(|| {
         .collect()
 });
 
-static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| MASKED.iter().map(String::as_str).collect());
+static KNOWN: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| MASKED.iter().map(String::as_str).collect());
 
 /// Words by their number of letters, the likelier first.
 static BY_LENGTH: LazyLock<HashMap<usize, Vec<Vec<char>>>> = LazyLock::new(|| {
@@ -42,7 +45,7 @@ static BY_LENGTH: LazyLock<HashMap<usize, Vec<Vec<char>>>> = LazyLock::new(|| {
 });
 
 /// Joins words spelt letter by letter ("i d i o t", "f.u.c.k"); how many.
-pub(super) fn join_spaced(pieces: Vec<Piece>) -> (Vec<Piece>, usize) {
+pub(super) fn join_spaced(pieces: &[Piece]) -> (Vec<Piece>, usize) {
     let mut out: Vec<Piece> = Vec::with_capacity(pieces.len());
     let mut joined = 0;
     let mut at = 0;
@@ -53,7 +56,7 @@ pub(super) fn join_spaced(pieces: Vec<Piece>) -> (Vec<Piece>, usize) {
         } else {
             Vec::new()
         };
-        let Some(from) = joinable(&pieces, at, &run) else {
+        let Some(from) = joinable(pieces, at, &run) else {
             // A run that stays is not looked at again letter by letter.
             let keep = run.last().map_or(1, |last| last + 1);
             out.extend_from_slice(&pieces[at..at + keep]);
@@ -80,7 +83,10 @@ fn spaced_run(pieces: &[Piece]) -> Vec<usize> {
     let Some(separator) = pieces.get(1).map(|piece| piece.letter) else {
         return Vec::new();
     };
-    if !matches!(separator, ' ' | '.' | '-' | '_' | '*' | '~' | '+' | '|' | ',' | '/') {
+    if !matches!(
+        separator,
+        ' ' | '.' | '-' | '_' | '*' | '~' | '+' | '|' | ',' | '/'
+    ) {
         return Vec::new();
     }
     let mut run = vec![0];
@@ -94,7 +100,10 @@ fn spaced_run(pieces: &[Piece]) -> Vec<usize> {
         run.push(at + 2);
         at += 2;
     }
-    if pieces.get(at + 1).is_some_and(|after| after.letter.is_alphanumeric() || after.letter == '\'') {
+    if pieces
+        .get(at + 1)
+        .is_some_and(|after| after.letter.is_alphanumeric() || after.letter == '\'')
+    {
         // The last letter begins a longer word.
         run.pop();
     }
@@ -107,7 +116,10 @@ fn joinable(pieces: &[Piece], at: usize, run: &[usize]) -> Option<usize> {
         return None;
     }
     let separator = pieces[at + 1].letter;
-    let letters: Vec<char> = run.iter().map(|offset| pieces[at + offset].letter).collect();
+    let letters: Vec<char> = run
+        .iter()
+        .map(|offset| pieces[at + offset].letter)
+        .collect();
     let lower: String = letters.iter().flat_map(|c| c.to_lowercase()).collect();
     // Only as far back as the longest known word reaches.
     let reach = letters.len().saturating_sub(LONGEST_WORD);
@@ -120,7 +132,7 @@ fn joinable(pieces: &[Piece], at: usize, run: &[usize]) -> Option<usize> {
     let capitals = letters.iter().all(|c| c.is_uppercase());
     let text_speak = letters.len() < 5 && lower.chars().all(|c| LETTER_WORDS.contains(c));
     let plain = match separator {
-        ' ' => !text_speak && !(capitals && letters.len() < 4),
+        ' ' => !(text_speak || capitals && letters.len() < 4),
         '.' | '-' | '_' | '*' | '~' => !capitals && !text_speak,
         _ => false,
     };
@@ -129,20 +141,22 @@ fn joinable(pieces: &[Piece], at: usize, run: &[usize]) -> Option<usize> {
 
 /// Cuts letters repeated three times or more to two ("soooo") and other signs
 /// to three; figures stay.
-pub(super) fn shorten_runs(pieces: Vec<Piece>) -> Vec<Piece> {
+pub(super) fn shorten_runs(pieces: &[Piece]) -> Vec<Piece> {
     let mut out: Vec<Piece> = Vec::with_capacity(pieces.len());
     let mut at = 0;
     while at < pieces.len() {
         let letter = pieces[at].letter;
         let same = |piece: &&Piece| {
-            piece.letter == letter || letter.is_alphabetic() && piece.letter.to_lowercase().eq(letter.to_lowercase())
+            piece.letter == letter
+                || letter.is_alphabetic() && piece.letter.to_lowercase().eq(letter.to_lowercase())
         };
         let length = pieces[at..].iter().take_while(same).count();
         let run = &pieces[at..at + length];
         let keep = if letter.is_alphabetic() {
             // Kisses, addresses and the third of a name are spelt so.
-            let stands_alone = !(at > 0 && pieces[at - 1].letter.is_alphanumeric())
-                && !pieces.get(at + length).is_some_and(|next| next.letter.is_alphanumeric());
+            let beside = |piece: Option<&Piece>| piece.is_some_and(|p| p.letter.is_alphanumeric());
+            let before = at.checked_sub(1).and_then(|before| pieces.get(before));
+            let stands_alone = !beside(before) && !beside(pieces.get(at + length));
             let meant = stands_alone && length == 3 && "iIwWxX".contains(letter);
             if meant { 3 } else { 2 }
         } else if letter.is_numeric() {
@@ -170,19 +184,30 @@ pub(super) fn unmask(pieces: &mut [Piece]) -> usize {
         }
         let ends = word
             .iter()
-            .rposition(|piece| !matches!(piece.letter, '.' | ',' | ';' | ':' | '?' | ')' | '"' | '\''))
+            .rposition(|piece| {
+                !matches!(piece.letter, '.' | ',' | ';' | ':' | '?' | ')' | '"' | '\'')
+            })
             .map_or(0, |last| last + 1);
-        let starts =
-            word.iter().take(ends).position(|piece| !matches!(piece.letter, '(' | '"' | '\'' | '.')).unwrap_or(0);
-        let without_shouts =
-            word[starts..ends].iter().rposition(|piece| piece.letter != '!').map_or(starts, |last| starts + last + 1);
+        let starts = word
+            .iter()
+            .take(ends)
+            .position(|piece| !matches!(piece.letter, '(' | '"' | '\'' | '.'))
+            .unwrap_or(0);
+        let without_shouts = word[starts..ends]
+            .iter()
+            .rposition(|piece| piece.letter != '!')
+            .map_or(starts, |last| starts + last + 1);
         for end in [ends, without_shouts] {
             let core = &mut word[starts..end];
             if let Some(hidden) = hidden_word(core) {
                 let capitals = core.iter().filter(|p| p.letter.is_uppercase()).count() > 1;
                 for (piece, letter) in core.iter_mut().zip(hidden) {
                     if !piece.letter.is_alphabetic() {
-                        piece.letter = if capitals { letter.to_ascii_uppercase() } else { *letter };
+                        piece.letter = if capitals {
+                            letter.to_ascii_uppercase()
+                        } else {
+                            *letter
+                        };
                     }
                 }
                 unmasked += 1;
@@ -195,7 +220,10 @@ pub(super) fn unmask(pieces: &mut [Piece]) -> usize {
 
 /// The word that a masked one hides.
 fn hidden_word(core: &[Piece]) -> Option<&'static [char]> {
-    let shown: Vec<char> = core.iter().flat_map(|piece| piece.letter.to_lowercase()).collect();
+    let shown: Vec<char> = core
+        .iter()
+        .flat_map(|piece| piece.letter.to_lowercase())
+        .collect();
     let letters = shown.iter().filter(|c| c.is_alphabetic()).count();
     let wild = shown.iter().filter(|c| is_wild(**c)).count();
     if shown.len() != core.len() || letters + wild < 2 || letters == shown.len() {
@@ -208,6 +236,12 @@ fn hidden_word(core: &[Piece]) -> Option<&'static [char]> {
     if wild > 0 && !shown.first().is_some_and(|c| c.is_alphabetic()) {
         return None;
     }
+    // "idiot*" points to a footnote and "die-" breaks off: nothing is hidden.
+    let tail = shown.iter().rev().take_while(|c| is_wild(**c)).count();
+    let open: String = shown[..shown.len() - tail].iter().collect();
+    if tail > 0 && KNOWN.contains(open.as_str()) {
+        return None;
+    }
     // "b--" and "a_" say too little; a star says that something is masked.
     if letters < 2 && !shown.contains(&'*') {
         return None;
@@ -216,10 +250,9 @@ fn hidden_word(core: &[Piece]) -> Option<&'static [char]> {
         .get(&shown.len())?
         .iter()
         .find(|word| {
-            shown
-                .iter()
-                .zip(word.iter())
-                .all(|(shown, meant)| shown == meant || is_wild(*shown) || stand_ins(*shown).contains(*meant))
+            shown.iter().zip(word.iter()).all(|(shown, meant)| {
+                shown == meant || is_wild(*shown) || stand_ins(*shown).contains(*meant)
+            })
         })
         .map(Vec::as_slice)
 }
@@ -238,14 +271,13 @@ fn stand_ins(c: char) -> &'static str {
     match c {
         '0' => "o",
         '1' | '!' | '|' => "il",
-        '3' => "e",
+        '3' | '€' => "e",
         '4' => "a",
         '@' => "ao",
         '5' | '$' => "s",
         '6' | '9' => "g",
         '7' | '+' => "t",
         '8' => "b",
-        '€' => "e",
         '¡' => "i",
         _ => "",
     }
@@ -256,9 +288,12 @@ mod tests {
     use super::*;
 
     fn judged(text: &str) -> String {
-        let (mut pieces, _) = join_spaced(Piece::plain(text));
+        let (mut pieces, _) = join_spaced(&Piece::plain(text));
         unmask(&mut pieces);
-        shorten_runs(pieces).iter().map(|piece| piece.letter).collect()
+        shorten_runs(&pieces)
+            .iter()
+            .map(|piece| piece.letter)
+            .collect()
     }
 
     fn check(text: &str, expected: &str) {
@@ -276,7 +311,15 @@ mod tests {
 
     #[test]
     fn abbreviations_and_text_speak_stay_apart() {
-        for text in ["N.H.S.", "e.g. this", "u r a legend", "i c u", "class A B C", "a/b/c", "I a"] {
+        for text in [
+            "N.H.S.",
+            "e.g. this",
+            "u r a legend",
+            "i c u",
+            "class A B C",
+            "a/b/c",
+            "I a",
+        ] {
             check(text, text);
         }
     }
@@ -352,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_joined_letter_keeps_the_separator_behind_it() {
-        let (pieces, joined) = join_spaced(Piece::plain("f.u.c.k"));
+        let (pieces, joined) = join_spaced(&Piece::plain("f.u.c.k"));
         assert_eq!(joined, 1);
         assert_eq!(pieces[0].origin.end, 2);
         assert_eq!(pieces[3].origin.end, 7);

@@ -15,15 +15,13 @@ use crate::domain::reading::Language;
 
 use super::read::ReadHints;
 use super::scripts;
+use super::vocabulary::is_english;
 
 /// A language shows long before this many words.
 const WORDS_READ: usize = 2_000;
 
 /// Below this many words only unmistakable ones name a language.
 const SHORT: usize = 4;
-
-static ENGLISH: LazyLock<HashSet<&'static str>> =
-    LazyLock::new(|| include_str!("words/english.txt").split_whitespace().collect());
 
 /// Languages in the order of the file, and which of them know a word.
 struct Profiles {
@@ -32,7 +30,10 @@ struct Profiles {
 }
 
 static PROFILES: LazyLock<Profiles> = LazyLock::new(|| {
-    let mut profiles = Profiles { codes: Vec::new(), known_by: HashMap::new() };
+    let mut profiles = Profiles {
+        codes: Vec::new(),
+        known_by: HashMap::new(),
+    };
     for line in include_str!("words/languages.txt").lines() {
         let Some((code, words)) = line.split_once(": ") else {
             continue;
@@ -132,21 +133,35 @@ struct Evidence {
 
 fn of_latin<'a>(written: &str, hint: ReadHints<'a>) -> &'a str {
     let words = words_of(written);
-    let sentence_like = words.iter().map(|word| word.chars().count()).sum::<usize>() >= 5 * words.len()
+    // Mashed keys have no vowels to speak of, and names have capitals.
+    let spoken = words
+        .iter()
+        .filter(|word| word.contains(|c| "aeiouyäöüéèáíóúàåæø".contains(c)))
+        .count();
+    let sentence_like = spoken == words.len()
+        && words.iter().map(|word| word.chars().count()).sum::<usize>() >= 5 * words.len()
         && written
             .split_whitespace()
             .filter(|word| word.chars().count() > 2 && word.chars().all(char::is_lowercase))
             .count()
             >= 2;
     let second = second_opinion(&words);
-    let evidence = Evidence { sentence_like, ..weigh(&words, second, hint.language) };
+    let evidence = Evidence {
+        sentence_like,
+        ..weigh(&words, second, hint.language)
+    };
     if hint.default_language != "en" && evidence.english < 1.0 && evidence.other.is_none() {
         return hint.default_language;
     }
     let Some((code, other)) = evidence.other else {
         return default_or(hint, &evidence, second);
     };
-    let Evidence { words: count, english, own, .. } = evidence;
+    let Evidence {
+        words: count,
+        english,
+        own,
+        ..
+    } = evidence;
     let total = count as f32;
     let foreign = if count < SHORT {
         count >= 2 && english == 0.0 && own >= 2.0 && own >= total
@@ -156,12 +171,20 @@ fn of_latin<'a>(written: &str, hint: ReadHints<'a>) -> &'a str {
     };
     // A substantial English part can be judged as English.
     let mixed = english >= 4.0 && english >= 0.65 * other;
-    if foreign && !mixed { code } else { default_or(hint, &evidence, second) }
+    if foreign && !mixed {
+        code
+    } else {
+        default_or(hint, &evidence, second)
+    }
 }
 
 /// The answer where no list of words is sure: the default, or the second
 /// opinion for a text in which nothing at all looks English.
-fn default_or<'a>(hint: ReadHints<'a>, evidence: &Evidence, second: Option<&'static str>) -> &'a str {
+fn default_or<'a>(
+    hint: ReadHints<'a>,
+    evidence: &Evidence,
+    second: Option<&'static str>,
+) -> &'a str {
     let nothing_english = evidence.words >= SHORT && evidence.english == 0.0;
     match second {
         // Names and mashed keys are written without a common word as well.
@@ -250,9 +273,12 @@ fn weigh(words: &[String], second: Option<&'static str>, declared: Option<&str>)
 
 /// Languages that an unknown word looks like, by its letters and its ending.
 fn languages_of_shape(word: &str) -> Vec<usize> {
-    let letters =
-        TELLING_LETTERS.iter().filter(|(letters, _)| !word.is_ascii() && word.contains(|c| letters.contains(c)));
-    let endings = TELLING_ENDINGS.iter().filter(|(ending, _)| word.len() >= ending.len() + 3 && word.ends_with(ending));
+    let letters = TELLING_LETTERS
+        .iter()
+        .filter(|(letters, _)| !word.is_ascii() && word.contains(|c| letters.contains(c)));
+    let endings = TELLING_ENDINGS
+        .iter()
+        .filter(|(ending, _)| word.len() >= ending.len() + 3 && word.ends_with(ending));
     let mut found: Vec<usize> = letters
         .chain(endings)
         .flat_map(|(_, codes)| codes.split(' '))
@@ -261,31 +287,6 @@ fn languages_of_shape(word: &str) -> Vec<usize> {
     found.sort_unstable();
     found.dedup();
     found
-}
-
-/// Whether a word is English, as it stands or without its ending.
-pub(super) fn is_english(word: &str) -> bool {
-    if ENGLISH.contains(word) {
-        return true;
-    }
-    let known = |stem: &str| stem.len() >= 3 && ENGLISH.contains(stem);
-    for ending in ["'s", "s", "es", "ed", "d", "ing", "er", "ers", "ly", "y", "n't", "'ll", "'d", "in", "in'"] {
-        if let Some(stem) = word.strip_suffix(ending) {
-            let mut doubled = stem.to_owned();
-            let undoubled = stem.len() > 3 && {
-                doubled.pop();
-                stem.ends_with(|c| doubled.ends_with(c))
-            };
-            if known(stem) || undoubled && known(&doubled) {
-                return true;
-            }
-            if matches!(ending, "ing" | "ers" | "er") && known(&format!("{stem}e")) {
-                return true;
-            }
-        }
-    }
-    word.strip_suffix("ies").is_some_and(|stem| known(&format!("{stem}y")))
-        || word.split_once('-').is_some_and(|(a, b)| ENGLISH.contains(a) && ENGLISH.contains(b))
 }
 
 /// What a model of letter sequences says; `None` for English.
@@ -337,6 +338,12 @@ mod tests {
             "hahaha lol",
             "Die hard fans of the old youth club",
             "Sian Llewellyn-Jones, Ysgol Glan",
+            "qwertyuiop asdfghjkl zxcvbnm lkjhg",
+            "Dem likkle yute deh need smaddy fi guide dem",
+            "aye the wee yin wis fair chuffed wi it",
+            "wot a wayste ov tyme n munny",
+            "deffo worked 4 me tbh n my m8s 2",
+            "Deja vu all over again with this council",
         ] {
             check(text, "en");
         }
@@ -361,13 +368,26 @@ mod tests {
         check("A program nagyon sokat segített a gyerekeknek", "hu");
         check("Programa labai padėjo mano vaikams mokykloje", "lt");
         check("Mae'r cynllun yn dda iawn i blant ifanc", "cy");
+        check("hamare bachon ko is ki bohat zaroorat hai", "ur");
+        check("To bardzo dobry pomysl, moj syn ma lepsze oceny", "pl");
+        check("aad ayaan u jeclahay barnaamijka", "so");
+        check("amrar fua ar furir lagi khub bala oise", "bn");
+        check("Kjo eshte nje ide shume e mire per femijet", "sq");
+        check("Mans dēls tagad labprāt iet uz skolu", "lv");
+        check("Můj syn teď chodí rád do školy", "cs");
         check("Het programma heeft mijn zoon heel goed geholpen", "nl");
     }
 
     #[test]
     fn a_substantial_english_part_makes_a_mixed_text_english() {
-        check("My son loves his mentor and he goes every week, bahut acha hai", "en");
-        check("bahut acha scheme hai lekin bachon ke liye aur time chahiye please", "ur");
+        check(
+            "My son loves his mentor and he goes every week, bahut acha hai",
+            "en",
+        );
+        check(
+            "bahut acha scheme hai lekin bachon ke liye aur time chahiye please",
+            "ur",
+        );
         check("Jazakallah for this, the kids really love it", "en");
     }
 
@@ -379,8 +399,14 @@ mod tests {
 
     #[test]
     fn a_declared_language_only_breaks_ties() {
-        let hint = ReadHints { language: Some("pl"), default_language: "en" };
-        assert_eq!(detect("this is plain English for all to read", hint).code(), "en");
+        let hint = ReadHints {
+            language: Some("pl"),
+            default_language: "en",
+        };
+        assert_eq!(
+            detect("this is plain English for all to read", hint).code(),
+            "en"
+        );
         assert_eq!(detect("ok", hint).code(), "en");
     }
 }

@@ -22,7 +22,10 @@ mod lookalikes;
 mod markup;
 mod names;
 mod normalise;
+mod schools;
 mod scripts;
+mod shapes;
+mod vocabulary;
 
 use crate::domain::assessment::Assessment;
 use crate::domain::reading::Reading;

@@ -1,4 +1,4 @@
-//! Names of persons and of schools.
+//! Names of persons; [`super::schools`] has the schools.
 //!
 //! Certain: a title or an introduction before it, a known given name before a
 //! surname, a name beside a class or school. Uncertain: given names alone and
@@ -11,7 +11,8 @@ use std::sync::LazyLock;
 use crate::domain::reading::{Pii, PiiKind};
 use crate::domain::score::Span;
 
-use super::language::is_english;
+use super::schools;
+use super::vocabulary::{is_english, looks_ordinary};
 
 static GIVEN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     include_str!("words/given_names.txt")
@@ -27,7 +28,7 @@ static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
         .collect()
 });
 
-const TITLES: &[&str] = &[
+pub(super) const TITLES: &[&str] = &[
     "mr",
     "mrs",
     "miss",
@@ -64,138 +65,6 @@ const NO_SURNAME: &[&str] = &[
     "i", "and", "or", "said", "was", "is", "has", "who", "at", "in", "at", "all", "being", "going",
 ];
 
-const SCHOOL_HEADS: &[&str] = &[
-    "school",
-    "academy",
-    "college",
-    "primary",
-    "infants",
-    "juniors",
-    "high",
-    "secondary",
-    "grammar",
-];
-
-/// Words that say what kind of school, and not which.
-const SCHOOL_KINDS: &[&str] = &[
-    "primary",
-    "secondary",
-    "high",
-    "junior",
-    "infant",
-    "grammar",
-    "comprehensive",
-    "nursery",
-    "middle",
-    "upper",
-    "lower",
-    "special",
-    "sixth",
-    "form",
-    "boarding",
-    "community",
-    "catholic",
-    "church",
-    "of",
-    "and",
-    "the",
-    "&",
-    "c",
-    "e",
-    "rc",
-    "ce",
-    "boys",
-    "girls",
-    "sports",
-    "technology",
-    "free",
-    "state",
-    "private",
-    "public",
-    "independent",
-    "faith",
-    "village",
-    "local",
-    "sunday",
-    "summer",
-    "night",
-    "after",
-    "mainstream",
-    "old",
-    "new",
-    "whole",
-    "every",
-    "each",
-    "good",
-    "great",
-    "best",
-    "bad",
-    "big",
-    "small",
-    "my",
-    "our",
-    "your",
-    "his",
-    "her",
-    "their",
-    "a",
-    "an",
-    "any",
-    "some",
-    "no",
-    "at",
-    "in",
-    "for",
-    "from",
-    "to",
-    "this",
-    "that",
-    "which",
-    "when",
-    "and",
-    "but",
-    "i",
-    "we",
-    "if",
-    "is",
-    "as",
-    "pre",
-    "art",
-    "music",
-    "medical",
-    "law",
-    "business",
-    "drama",
-    "one",
-    "first",
-    "last",
-    "next",
-    "stop",
-    "bring",
-    "make",
-    "get",
-    "leave",
-    "hate",
-    "love",
-    "love",
-    "back",
-    "during",
-    "before",
-    "in",
-    "inner",
-    "different",
-    "most",
-    "many",
-    "all",
-    "other",
-    "same",
-    "since",
-    "year",
-    "more",
-    "re",
-    "religious",
-];
-
 /// Places called after people.
 const NAMED_PLACES: &[&str] = &[
     "hospital",
@@ -220,31 +89,37 @@ const NAMED_PLACES: &[&str] = &[
     "bridge",
     "square",
     "stadium",
+    "county",
+    "blvd",
+    "drive",
+    "way",
+    "building",
+    "theatre",
 ];
 
 /// One word of the text.
-struct Word<'t> {
-    text: &'t str,
-    lower: String,
-    span: Span,
+pub(super) struct Word<'t> {
+    pub text: &'t str,
+    pub lower: String,
+    pub span: Span,
     /// A capital followed by small letters.
-    capital: bool,
+    pub capital: bool,
     /// Only white space (and perhaps a full stop) before it since the last word.
-    follows: bool,
+    pub follows: bool,
     /// Nothing at all, a line break, or the end of a sentence before it.
-    opens: bool,
+    pub opens: bool,
 }
 
 impl Word<'_> {
-    fn is_given(&self) -> bool {
+    pub fn is_given(&self) -> bool {
         GIVEN.contains(stem(&self.lower))
     }
 
-    fn is_known(&self) -> bool {
+    pub fn is_known(&self) -> bool {
         KNOWN.contains(self.lower.as_str()) || KNOWN.contains(stem(&self.lower))
     }
 
-    fn is_ordinary(&self) -> bool {
+    pub fn is_ordinary(&self) -> bool {
         is_english(&self.lower) || looks_ordinary(&self.lower)
     }
 
@@ -258,41 +133,25 @@ impl Word<'_> {
 }
 
 /// A word without its genitive.
-fn stem(word: &str) -> &str {
+pub(super) fn stem(word: &str) -> &str {
     word.strip_suffix("'s")
         .or_else(|| word.strip_suffix("’s"))
         .or_else(|| word.strip_suffix('\''))
         .unwrap_or(word)
 }
 
-/// Endings that names hardly have.
-fn looks_ordinary(word: &str) -> bool {
-    const ENDINGS: &[&str] = &[
-        "tion", "tions", "ment", "ments", "ness", "ity", "ities", "ship", "ships", "ology", "ance",
-        "ence", "able", "ible", "ful", "less", "ing", "ings", "ical", "ically", "ator", "ators",
-        "ive", "ives", "ised", "ized", "ise", "ism", "ists", "ology", "ously", "ious", "eous",
-        "ally", "ately", "ical", "logy", "graphy", "ated", "ates", "sion", "sions", "ware",
-        "phone", "ed", "ly", "ers",
-    ];
-    ENDINGS
-        .iter()
-        .any(|ending| word.len() >= ending.len() + 3 && word.ends_with(ending))
-}
-
 /// Names and schools of `text`; stretches in `skip` (links, addresses) hold none.
 /// They may overlap each other.
 pub(super) fn find(text: &str, skip: &[Span]) -> Vec<Pii> {
     let words = words_of(text, skip);
-    let mut found = Vec::new();
+    let mut found = schools::find(&words);
     for at in 0..words.len() {
         titled(&words, at, &mut found);
         introduced(&words, at, &mut found);
         given_and_surname(&words, at, &mut found);
-        school(&words, at, &mut found);
-        saint(&words, at, &mut found);
         alone(&words, at, &mut found);
     }
-    beside_school(&words, &mut found);
+    schools::make_certain(&words, &mut found);
     found
 }
 
@@ -355,7 +214,7 @@ fn word<'t>(text: &'t str, span: Span, gap: &str, first: bool) -> Word<'t> {
     }
 }
 
-fn pii(kind: PiiKind, from: &Word<'_>, to: &Word<'_>, certain: bool) -> Pii {
+pub(super) fn pii(kind: PiiKind, from: &Word<'_>, to: &Word<'_>, certain: bool) -> Pii {
     // The genitive stays outside: "Mr Khan's lesson" hides "Mr Khan".
     let possessive = to.text.len() - stem(to.text).len();
     let chars = if possessive == 0 {
@@ -409,7 +268,7 @@ fn titled(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
     let sentence = !title.capital && next.is_ordinary();
     if next.capital && !sentence && (title.capital || title.lower.len() < 4) {
         let length = name_length(words, at + 1, 3).max(1);
-        let certain = !office && !(verb && next.is_known());
+        let certain = !(office || verb && next.is_known());
         found.push(pii(PiiKind::Name, title, &words[at + length], certain));
     } else if !office
         && !matches!(
@@ -493,104 +352,6 @@ fn given_and_surname(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
     }
 }
 
-/// "Alder Park Primary School", "at windmill academy".
-fn school(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
-    let head = &words[at];
-    let head_word = stem(&head.lower);
-    if !SCHOOL_HEADS.contains(&head_word) || at == 0 {
-        return;
-    }
-    let next_is_head = words.get(at + 1).is_some_and(|next| {
-        next.follows && !next.opens && SCHOOL_HEADS.contains(&next.lower.as_str())
-    });
-    if next_is_head {
-        return;
-    }
-    // "at high": these say a school only behind a name with a capital.
-    let weak = matches!(head_word, "high" | "secondary" | "grammar" | "primary");
-    let mut first = at;
-    while first > 0 && at - first < 6 {
-        let here = &words[first];
-        let before = &words[first - 1];
-        let linking =
-            matches!(before.lower.as_str(), "of" | "the" | "and" | "c" | "e") && first < at;
-        let kind = SCHOOL_KINDS.contains(&before.lower.as_str())
-            || SCHOOL_HEADS.contains(&before.lower.as_str());
-        let written_small =
-            !before.is_ordinary() && !before.is_known() && before.lower.len() > 3 && !weak;
-        let figure = before.text.starts_with(|c: char| c.is_uppercase()) && before.text.len() < 4;
-        let belongs =
-            before.capital || linking || figure || (!head.capital && (kind || written_small));
-        if here.opens || !here.follows || !belongs {
-            break;
-        }
-        first -= 1;
-        if !before.capital && !kind && !linking {
-            break;
-        }
-    }
-    while first < at {
-        let word = &words[first];
-        let kind =
-            SCHOOL_KINDS.contains(&word.lower.as_str()) || TITLES.contains(&word.lower.as_str());
-        if !kind {
-            break;
-        }
-        first += 1;
-    }
-    let named = words[first..at].iter().any(|word| {
-        !SCHOOL_KINDS.contains(&word.lower.as_str())
-            && !SCHOOL_HEADS.contains(&word.lower.as_str())
-            && (word.capital || word.text.len() < 4 || !word.is_ordinary())
-    });
-    let small_head = weak && !head.capital;
-    let opening_only = at - first == 1 && words[first].opens && is_english(&words[first].lower);
-    if first < at && named && !small_head && !opening_only {
-        found.push(pii(PiiKind::School, &words[first], head, true));
-    }
-}
-
-/// "St Anne's", "St. Mary's Catholic Primary", "st peters school".
-fn saint(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
-    if words[at].lower != "st" && words[at].lower != "saint" {
-        return;
-    }
-    let Some(name) = words.get(at + 1).filter(|next| next.follows) else {
-        return;
-    };
-    let no_school = words.get(at + 2).is_some_and(|next| {
-        matches!(
-            next.lower.as_str(),
-            "day"
-                | "ambulance"
-                | "hospital"
-                | "church"
-                | "cross"
-                | "flag"
-                | "road"
-                | "street"
-                | "hospice"
-                | "square"
-        )
-    });
-    let genitive = name.lower.ends_with("'s") || name.lower.ends_with("’s");
-    let mut last = at + 1;
-    for (offset, word) in words.iter().enumerate().skip(at + 2).take(5) {
-        let kind = word.lower != "of" && SCHOOL_KINDS[..20].contains(&word.lower.as_str());
-        if !word.follows || word.opens || !(kind || SCHOOL_HEADS.contains(&word.lower.as_str())) {
-            break;
-        }
-        last = offset;
-    }
-    let headed = SCHOOL_HEADS.contains(&words[last].lower.as_str());
-    if !no_school && (headed || genitive && words[at].capital) {
-        let mut one = pii(PiiKind::School, &words[at], &words[last], true);
-        // "St Anne's" is the whole name, its ending included.
-        one.span.end = words[last].span.end;
-        found.push(one);
-    }
-}
-
 /// Given names and unexplained capitals with nothing beside them.
 fn alone(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
     let word = &words[at];
@@ -625,43 +386,5 @@ fn alone(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
         && word.lower.len() > 1;
     if named || (word.is_strange() && !word.opens) {
         found.push(pii(PiiKind::Name, word, word, false));
-    }
-}
-
-/// A given name a few words before a school or a class is a person found.
-fn beside_school(words: &[Word<'_>], found: &mut [Pii]) {
-    let mut places: Vec<usize> = found
-        .iter()
-        .filter(|one| one.kind == PiiKind::School)
-        .map(|one| words.partition_point(|word| word.span.start < one.span.start))
-        .collect();
-    for (at, word) in words.iter().enumerate().skip(1) {
-        let class = word.lower.len() <= 3
-            && word.lower.starts_with(|c: char| c.is_ascii_digit())
-            && word.lower.ends_with(|c: char| c.is_ascii_alphabetic())
-            && !["st", "nd", "rd", "th", "am", "pm", "k", "s", "m", "x"]
-                .contains(&word.lower.trim_start_matches(|c: char| c.is_ascii_digit()));
-        if class
-            && matches!(
-                words[at - 1].lower.as_str(),
-                "in" | "from" | "class" | "form"
-            )
-        {
-            places.push(at);
-        }
-    }
-    places.sort_unstable();
-    for one in found
-        .iter_mut()
-        .filter(|one| one.kind == PiiKind::Name && !one.certain)
-    {
-        let at = words.partition_point(|word| word.span.start < one.span.start);
-        let Some(place) = places.get(places.partition_point(|place| *place <= at)) else {
-            continue;
-        };
-        let same_sentence = words[at + 1..*place].iter().all(|word| !word.opens);
-        if place - at <= 8 && same_sentence && words[at].is_given() {
-            one.certain = true;
-        }
     }
 }

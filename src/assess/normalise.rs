@@ -41,7 +41,14 @@ impl Piece {
     pub(super) fn plain(text: &str) -> Vec<Self> {
         text.chars()
             .enumerate()
-            .map(|(start, letter)| Self { letter, origin: Span { start, end: start + 1 }, written: true })
+            .map(|(start, letter)| Self {
+                letter,
+                origin: Span {
+                    start,
+                    end: start + 1,
+                },
+                written: true,
+            })
             .collect()
     }
 }
@@ -73,12 +80,15 @@ pub(super) fn normalise(text: &str, links: &[Link]) -> Normalised {
     let mut found = reader.found;
     let mut pieces = collapse_spaces(reader.pieces);
     found.mixed_words = lookalikes::fold(&mut pieces);
-    let (mut pieces, joined) = disguise::join_spaced(pieces);
+    let (mut pieces, joined) = disguise::join_spaced(&pieces);
     found.unmasked = joined + disguise::unmask(&mut pieces);
-    let pieces = disguise::shorten_runs(pieces);
+    let pieces = disguise::shorten_runs(&pieces);
     found.judged.text = pieces.iter().map(|piece| piece.letter).collect();
     found.judged.origin = pieces.iter().map(|piece| piece.origin).collect();
-    found.written = pieces.iter().map(|piece| if piece.written { piece.letter } else { ' ' }).collect();
+    found.written = pieces
+        .iter()
+        .map(|piece| if piece.written { piece.letter } else { ' ' })
+        .collect();
     found
 }
 
@@ -146,7 +156,11 @@ impl<'a> Reader<'a> {
         if !letter.is_whitespace() && written {
             self.emoji_run = 0;
         }
-        self.pieces.push(Piece { letter, origin, written });
+        self.pieces.push(Piece {
+            letter,
+            origin,
+            written,
+        });
     }
 
     /// Words that the author did not write, with a space on either side.
@@ -157,7 +171,10 @@ impl<'a> Reader<'a> {
     }
 
     fn span_to(&self, end: usize) -> Span {
-        Span { start: self.at, end }
+        Span {
+            start: self.at,
+            end,
+        }
     }
 
     fn link(&mut self) -> bool {
@@ -250,8 +267,9 @@ impl<'a> Reader<'a> {
             end += 1;
         }
         let origin = self.span_to(end);
-        let (invisible, visible): (Vec<char>, Vec<char>) =
-            self.letters[self.at..end].iter().partition(|c| is_invisible(**c));
+        let (invisible, visible): (Vec<char>, Vec<char>) = self.letters[self.at..end]
+            .iter()
+            .partition(|c| is_invisible(**c));
         self.found.invisible += invisible.len();
         let composed: Vec<char> = visible.into_iter().nfkc().collect();
         let marks = composed.iter().filter(|c| is_combining_mark(**c)).count();
@@ -276,7 +294,8 @@ fn is_latin(c: char) -> bool {
 
 /// Whether `c` belongs to the letter before it.
 fn joins(c: char) -> bool {
-    is_combining_mark(c) && !is_invisible(c) || matches!(c, '\u{1161}'..='\u{1175}' | '\u{11a8}'..='\u{11c2}')
+    is_combining_mark(c) && !is_invisible(c)
+        || matches!(c, '\u{1161}'..='\u{1175}' | '\u{11a8}'..='\u{11c2}')
 }
 
 /// White-space runs become one space, or one line break where they hold one;
@@ -300,7 +319,10 @@ fn collapse_spaces(pieces: Vec<Piece>) -> Vec<Piece> {
             Some(_) => kept.push(piece),
         }
     }
-    if kept.last().is_some_and(|piece| piece.letter.is_whitespace()) {
+    if kept
+        .last()
+        .is_some_and(|piece| piece.letter.is_whitespace())
+    {
         kept.pop();
     }
     kept
@@ -335,8 +357,12 @@ mod tests {
 
     #[test]
     fn other_scripts_are_left_alone() {
-        for text in ["मेंटरिंग बहुत अच्छा है", "வழிகாட்டுதல் நல்லது", "یہ بہت اچھا ہے", "Це добре для дітей"]
-        {
+        for text in [
+            "मेंटरिंग बहुत अच्छा है",
+            "வழிகாட்டுதல் நல்லது",
+            "یہ بہت اچھا ہے",
+            "Це добре для дітей",
+        ] {
             check(text, &text.nfkc().collect::<String>());
         }
     }
@@ -348,14 +374,23 @@ mod tests {
         check("<script>alert(1)</script>", "alert(1)");
         check("I <3 this, x < y", "I <3 this, x < y");
         check("&lt;b&gt; isn&#8217;t", "<b> isn't");
-        check("<a href=\"http://pills.xyz/q\">here</a>", "link pills xyz here");
+        check(
+            "<a href=\"http://pills.xyz/q\">here</a>",
+            "link pills xyz here",
+        );
     }
 
     #[test]
     fn emoji_and_links_are_put_into_words() {
         check("yes👍🏽👍🏽!", "yes thumbs up thumbs up !");
-        check("😂😂😂😂😂😂", "face with tears of joy face with tears of joy face with tears of joy");
-        check("see https://www.charity.example.org/x now", "see link charity example org now");
+        check(
+            "😂😂😂😂😂😂",
+            "face with tears of joy face with tears of joy face with tears of joy",
+        );
+        check(
+            "see https://www.charity.example.org/x now",
+            "see link charity example org now",
+        );
     }
 
     #[test]
@@ -369,6 +404,18 @@ mod tests {
         assert_eq!(at(5, 14), "👍");
         assert_eq!(at(15, 19), "f.u.c.k");
         assert_eq!(at(20, 23), "so</b>ooo");
+    }
+
+    #[test]
+    fn an_ordinary_comment_is_read_as_it_stands() {
+        for text in [
+            "Year 7s at KS3 pay £5 by 4pm, e.g. on the 3rd; 50/50 with the N.H.S. or A&E.",
+            "B&Q gave 100% to us (M6, G8) :) x-ray t-shirt 24/7",
+            "yow ay gunna stop our kid, am ya? It's a bostin' idea 10/10",
+            "Ask at help@example.org.uk or #mentoring @user",
+        ] {
+            check(text, text);
+        }
     }
 
     #[test]

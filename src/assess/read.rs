@@ -19,7 +19,10 @@ pub struct ReadHints<'a> {
 
 impl Default for ReadHints<'_> {
     fn default() -> Self {
-        Self { language: None, default_language: "en" }
+        Self {
+            language: None,
+            default_language: "en",
+        }
     }
 }
 
@@ -191,8 +194,6 @@ mod tests {
             let text = unit.repeat(300_000 / unit.len());
             let reading = read(&text, ReadHints::default());
             assert_eq!(reading.char_count, text.chars().count());
-            let seconds = start.elapsed().as_secs_f32();
-            eprintln!("{unit:?} {seconds}");
         }
         assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
     }
