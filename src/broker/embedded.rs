@@ -51,10 +51,19 @@ pub struct EmbeddedQueue {
     clock: Clock,
     owner: Arc<str>,
     limits: EmbeddedLimits,
+    only: Option<ConsultationId>,
     _alive: Arc<OwnerLock>,
 }
 
 impl EmbeddedQueue {
+    /// Keeps to one consultation's arrivals: others are neither handed out nor
+    /// counted where no consultation is named.
+    #[must_use]
+    pub fn only(mut self, consultation: Option<ConsultationId>) -> Self {
+        self.only = consultation;
+        self
+    }
+
     /// A queue over an open file. `owner` is this process's own random name; the
     /// leases of owners on this machine that are gone are taken back at once.
     pub async fn open(
@@ -69,6 +78,7 @@ impl EmbeddedQueue {
             clock,
             owner: owner.into(),
             limits,
+            only: None,
             _alive: Arc::new(alive),
         };
         for owner in dead {
@@ -194,13 +204,15 @@ impl Queue for EmbeddedQueue {
             "UPDATE queue SET state = 'leased', lease_owner = $1, lease_until_ms = $2, \
              attempts = attempts + 1, deliveries = deliveries + 1 \
              WHERE sequence IN (SELECT sequence FROM queue \
-                 WHERE state = 'waiting' AND run_at_ms <= $3 ORDER BY sequence LIMIT $4) \
+                 WHERE state = 'waiting' AND run_at_ms <= $3 \
+                 AND ($5 IS NULL OR consultation = $5) ORDER BY sequence LIMIT $4) \
              RETURNING sequence, consultation, source, payload, deliveries",
         )
         .bind(&*self.owner)
         .bind(now_ms + self.limits.lease_ms)
         .bind(now_ms)
         .bind(max as i64)
+        .bind(self.only.as_ref().map(ConsultationId::as_str))
         .fetch_all(&mut *tx)
         .await
         .map_err(queue_error)?;
@@ -265,7 +277,7 @@ impl Queue for EmbeddedQueue {
             "SELECT state, count(*) FROM queue WHERE state IN ('waiting', 'leased', 'parked') \
              AND ($1 IS NULL OR consultation = $1) GROUP BY state",
         )
-        .bind(consultation.map(ConsultationId::as_str))
+        .bind(consultation.or(self.only.as_ref()).map(ConsultationId::as_str))
         .fetch_all(self.database.reader())
         .await
         .map_err(queue_error)?;

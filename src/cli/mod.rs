@@ -10,11 +10,17 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::domain::rulebook::Rulebook;
 use crate::engine::manifest::{ManifestFile, find_folder};
+use crate::telemetry::{self, LogFormat};
 use crate::settings::{Problems, RulebookFiles, Settings, load_rulebook};
 
 mod assess;
 mod check_config;
 mod prepare;
+mod process;
+mod progress;
+mod publish;
+mod report;
+mod safeguarding;
 
 /// Comment moderation and sentiment for public consultations.
 ///
@@ -50,6 +56,12 @@ pub struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Read files of comments, judge them, and write a report with its tables
+    Process(process::Arguments),
+    /// Possible disclosures of harm: list them, acknowledge them
+    Safeguarding(safeguarding::Arguments),
+    /// Write report and tables again from what is in the store
+    Report(report::Arguments),
     /// Judge JSON lines from standard input: one JSON line out for each, in order
     Assess(assess::Arguments),
     /// Check settings, policy, codebook and models, and name every problem
@@ -79,6 +91,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
+        Command::Process(arguments) => process::run(&cli.common, arguments),
+        Command::Safeguarding(arguments) => safeguarding::run(&cli.common, arguments),
+        Command::Report(arguments) => report::run(&cli.common, arguments),
         Command::Assess(arguments) => assess::run(&cli.common, arguments),
         Command::CheckConfig => check_config::run(&cli.common),
         Command::Prepare(arguments) => prepare::run(&cli.common, arguments),
@@ -132,6 +147,28 @@ impl Common {
 /// The one place that reads the environment for settings.
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Logs to standard error, at `level` unless the settings ask for another than the default.
+fn start_logging(settings: &Settings, level: &str) {
+    let level = if settings.log_level == "info" { level } else { &settings.log_level };
+    let format = if settings.log_json { LogFormat::Json } else { LogFormat::Human };
+    if let Err(error) = telemetry::init_logs(format, Some(&format!("warn,moothall={level}"))) {
+        eprintln!("moothall: no logs: {error}");
+    }
+}
+
+/// Wrong usage, in a sentence.
+fn usage(message: &str) -> Failure {
+    Failure::Usage(anyhow::anyhow!("{message}"))
+}
+
+/// Refuses to work on a store that is not there, instead of making an empty one.
+fn existing(store: &std::path::Path) -> Result<(), Failure> {
+    if store.is_file() {
+        return Ok(());
+    }
+    Err(usage(&format!("no store at {}: run `moothall process` first, or name its folder with --out", store.display())))
 }
 
 /// Threads for the encoder: what was asked for, else one per core.
