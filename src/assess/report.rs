@@ -9,6 +9,8 @@ mod figures;
 pub mod groups;
 pub mod place;
 pub mod quotes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
