@@ -14,6 +14,7 @@ use crate::telemetry::{self, LogFormat};
 use crate::settings::{Problems, RulebookFiles, Settings, load_rulebook};
 
 mod assess;
+mod bench;
 mod check_config;
 mod prepare;
 mod process;
@@ -64,6 +65,8 @@ enum Command {
     Report(report::Arguments),
     /// Judge JSON lines from standard input: one JSON line out for each, in order
     Assess(assess::Arguments),
+    /// Measure the encoder alone and the whole line on this machine
+    Bench(bench::Arguments),
     /// Check settings, policy, codebook and models, and name every problem
     CheckConfig,
     /// Print what the models read of each JSON line: judging text, sentences and surface features
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Safeguarding(arguments) => safeguarding::run(&cli.common, arguments),
         Command::Report(arguments) => report::run(&cli.common, arguments),
         Command::Assess(arguments) => assess::run(&cli.common, arguments),
+        Command::Bench(arguments) => bench::run(&cli.common, arguments),
         Command::CheckConfig => check_config::run(&cli.common),
         Command::Prepare(arguments) => prepare::run(&cli.common, arguments),
     };

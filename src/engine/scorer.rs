@@ -164,6 +164,30 @@ impl Scorer {
             .collect()
     }
 
+    /// The windows of a reading as the encoder sees them.
+    pub fn window_ids(&self, reading: &Reading) -> Vec<Vec<u32>> {
+        let files = &self.models.manifest.manifest.encoder;
+        let tokens = tokenize(&self.models.tokenizer, &reading.judged.text);
+        windows(tokens.len(), files.max_tokens - 2, files.overlap_tokens)
+            .into_iter()
+            .map(|window| self.with_special(&tokens, window))
+            .collect()
+    }
+
+    /// Runs the encoder and nothing else; for measuring it.
+    pub fn encode_only(&mut self, sequences: &[&[u32]]) {
+        std::hint::black_box(encoder::encode(&self.models.weights, &mut self.scratch, sequences));
+    }
+
+    /// The ids of a window between `[CLS]` and `[SEP]`.
+    fn with_special(&self, tokens: &[Token], (start, end): (usize, usize)) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(end - start + 2);
+        ids.push(self.models.special.0);
+        ids.extend(tokens[start..end].iter().map(|token| token.id));
+        ids.push(self.models.special.1);
+        ids
+    }
+
     /// Encodes every window of every reading and applies all heads to each token.
     fn logits(&mut self, readings: &[&Reading]) -> Vec<TextLogits> {
         let files = &self.models.manifest.manifest.encoder;
@@ -184,10 +208,7 @@ impl Scorer {
                 continue;
             }
             for (start, end) in windows(texts[index].tokens.len(), size, overlap) {
-                let mut ids = Vec::with_capacity(end - start + 2);
-                ids.push(self.models.special.0);
-                ids.extend(texts[index].tokens[start..end].iter().map(|token| token.id));
-                ids.push(self.models.special.1);
+                let ids = self.with_special(&texts[index].tokens, (start, end));
                 if pending_tokens + ids.len() > BATCH_TOKENS && !pending.is_empty() {
                     self.encode_windows(&mut pending, &mut texts);
                     pending_tokens = 0;
