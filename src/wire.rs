@@ -45,11 +45,7 @@ pub struct CommentV1 {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// What it answers.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "optional_text_or_number"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_text_or_number")]
     pub parent_id: Option<String>,
     /// BCP 47, a hint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,24 +79,16 @@ fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D
     match Value::deserialize(from)? {
         Value::String(text) => Ok(text),
         Value::Number(number) => Ok(number.to_string()),
-        other => Err(serde::de::Error::custom(format!(
-            "expected a text or a number, found {}",
-            kind_of(&other)
-        ))),
+        other => Err(serde::de::Error::custom(format!("expected a text or a number, found {}", kind_of(&other)))),
     }
 }
 
-fn optional_text_or_number<'de, D: serde::Deserializer<'de>>(
-    from: D,
-) -> Result<Option<String>, D::Error> {
+fn optional_text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     match Value::deserialize(from)? {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text)),
         Value::Number(number) => Ok(Some(number.to_string())),
-        other => Err(serde::de::Error::custom(format!(
-            "expected a text or a number, found {}",
-            kind_of(&other)
-        ))),
+        other => Err(serde::de::Error::custom(format!("expected a text or a number, found {}", kind_of(&other)))),
     }
 }
 
@@ -128,16 +116,10 @@ pub enum CommentError {
 
 impl CommentV1 {
     /// The comment, with `consultation` and `source` filled in where the JSON leaves them out.
-    pub fn into_comment(
-        self,
-        consultation: &ConsultationId,
-        source: &SourceName,
-    ) -> Result<Comment, CommentError> {
+    pub fn into_comment(self, consultation: &ConsultationId, source: &SourceName) -> Result<Comment, CommentError> {
         let id = CommentId::new(&self.id).ok_or(CommentError::EmptyId)?;
         let consultation = match self.consultation {
-            Some(name) => {
-                ConsultationId::new(name).ok_or(CommentError::EmptyName("consultation"))?
-            }
+            Some(name) => ConsultationId::new(name).ok_or(CommentError::EmptyName("consultation"))?,
             None => consultation.clone(),
         };
         let source = match self.source {
@@ -146,18 +128,11 @@ impl CommentV1 {
         };
         let author = match self.author {
             None => Author::default(),
-            Some(AuthorV1::Id(id)) => Author {
-                id: Some(id),
-                ..Author::default()
-            },
+            Some(AuthorV1::Id(id)) => Author { id: Some(id), ..Author::default() },
             Some(AuthorV1::Known { id, name, email }) => Author { id, name, email },
         };
         Ok(Comment {
-            key: CommentKey {
-                consultation,
-                source,
-                id,
-            },
+            key: CommentKey { consultation, source, id },
             revision: self.revision,
             edited_at: self.edited_at,
             text: self.text,
@@ -304,12 +279,7 @@ impl AssessedV1 {
     pub fn new(id: &str, assessment: &Assessment) -> Self {
         let attributes = Attribute::ALL
             .iter()
-            .map(|attribute| {
-                (
-                    attribute.key(),
-                    assessment.attributes.get(attribute).map(|p| number(*p)),
-                )
-            })
+            .map(|attribute| (attribute.key(), assessment.attributes.get(attribute).map(|p| number(*p))))
             .collect();
         Self {
             id: id.to_owned(),
@@ -334,34 +304,18 @@ impl AssessedV1 {
                     })
                     .collect()
             }),
-            stance: assessment.stance.map(|(label, p)| LabelV1 {
-                label: label.key(),
-                probability: number(p),
+            stance: assessment.stance.map(|(label, p)| LabelV1 { label: label.key(), probability: number(p) }),
+            sentiment: assessment.sentiment.as_ref().map(|sentiment| match sentiment {
+                Sentiment::Attitude(attitude) => {
+                    sentiment_v1("attitude", attitude, crate::domain::opinion::Attitude::key)
+                }
+                Sentiment::Polarity(polarity) => {
+                    sentiment_v1("polarity", polarity, crate::domain::opinion::Polarity::key)
+                }
             }),
-            sentiment: assessment
-                .sentiment
-                .as_ref()
-                .map(|sentiment| match sentiment {
-                    Sentiment::Attitude(attitude) => {
-                        sentiment_v1("attitude", attitude, crate::domain::opinion::Attitude::key)
-                    }
-                    Sentiment::Polarity(polarity) => {
-                        sentiment_v1("polarity", polarity, crate::domain::opinion::Polarity::key)
-                    }
-                }),
-            tone: assessment.tone.map(|(label, p)| LabelV1 {
-                label: label.key(),
-                probability: number(p),
-            }),
+            tone: assessment.tone.map(|(label, p)| LabelV1 { label: label.key(), probability: number(p) }),
             language: assessment.language.code().to_owned(),
-            pii: assessment
-                .pii
-                .iter()
-                .map(|pii| PiiV1 {
-                    kind: pii.kind.key(),
-                    span: pair(pii.span),
-                })
-                .collect(),
+            pii: assessment.pii.iter().map(|pii| PiiV1 { kind: pii.kind.key(), span: pair(pii.span) }).collect(),
             pipeline_version: assessment.pipeline_version.to_string(),
         }
     }

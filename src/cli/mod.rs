@@ -1,1 +1,181 @@
-//! TODO
+//! The subcommands, one small module each.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 (`process
+//! --strict`) done but some rows failed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::domain::rulebook::Rulebook;
+use crate::engine::manifest::{ManifestFile, find_folder};
+use crate::telemetry::{self, LogFormat};
+use crate::settings::{Problems, RulebookFiles, Settings, load_rulebook};
+
+mod assess;
+mod bench;
+mod check_config;
+mod prepare;
+mod process;
+mod progress;
+mod publish;
+mod report;
+mod safeguarding;
+
+/// Comment moderation and sentiment for public consultations.
+///
+/// Every comment is read once by a small model on this machine, judged by a
+/// written policy and coded by a written codebook. Nothing leaves the building,
+/// nothing is deleted by a verdict, and a possible disclosure of harm goes to a
+/// person before anything else.
+#[derive(Debug, Parser)]
+#[command(name = "moothall", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every subcommand.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// Settings file; see config/default.toml for every key
+    #[arg(long, global = true, value_name = "FILE", env = "MOOTHALL_CONFIG")]
+    config: Option<PathBuf>,
+    /// Models folder [default: ./models, else `models` beside the executable or above it]
+    #[arg(long, global = true, value_name = "DIR", env = "MOOTHALL_MODELS")]
+    models: Option<PathBuf>,
+    /// Folder with one folder per consultation [default: ./config, else the built-in ones]
+    #[arg(long, global = true, value_name = "DIR", env = "MOOTHALL_CONSULTATIONS")]
+    consultations: Option<PathBuf>,
+    /// Whose codebook and policy to judge by; `none` judges bare texts
+    #[arg(long, global = true, value_name = "ID", default_value = "mentoring", env = "MOOTHALL_CONSULTATION")]
+    consultation: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read files of comments, judge them, and write a report with its tables
+    Process(process::Arguments),
+    /// Possible disclosures of harm: list them, acknowledge them
+    Safeguarding(safeguarding::Arguments),
+    /// Write report and tables again from what is in the store
+    Report(report::Arguments),
+    /// Judge JSON lines from standard input: one JSON line out for each, in order
+    Assess(assess::Arguments),
+    /// Measure the encoder alone and the whole line on this machine
+    Bench(bench::Arguments),
+    /// Check settings, policy, codebook and models, and name every problem
+    CheckConfig,
+    /// Print what the models read of each JSON line: judging text, sentences and surface features
+    #[command(hide = true)]
+    Prepare(prepare::Arguments),
+}
+
+/// Why a command ended.
+#[derive(Debug)]
+pub enum Failure {
+    /// Wrong usage or settings: exit 2.
+    Usage(anyhow::Error),
+    /// Anything else: exit 1.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        if error.is::<Problems>() { Self::Usage(error) } else { Self::Failed(error) }
+    }
+}
+
+/// Parses the command line, runs the command and turns its end into an exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Process(arguments) => process::run(&cli.common, arguments),
+        Command::Safeguarding(arguments) => safeguarding::run(&cli.common, arguments),
+        Command::Report(arguments) => report::run(&cli.common, arguments),
+        Command::Assess(arguments) => assess::run(&cli.common, arguments),
+        Command::Bench(arguments) => bench::run(&cli.common, arguments),
+        Command::CheckConfig => check_config::run(&cli.common),
+        Command::Prepare(arguments) => prepare::run(&cli.common, arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(Failure::Usage(error)) => {
+            eprintln!("moothall: {error:#}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(error)) => {
+            eprintln!("moothall: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Common {
+    /// Settings: defaults, file, environment.
+    pub fn settings(&self) -> Result<Settings, Failure> {
+        let text = match &self.config {
+            None => None,
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    let mut problems = Problems::default();
+                    problems.add(&path.display().to_string(), "", format!("cannot be read: {error}"));
+                    problems
+                })?;
+                Some((path.display().to_string(), text))
+            }
+        };
+        let file = text.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+        Ok(Settings::load(file, &environment)?)
+    }
+
+    /// The models folder.
+    pub fn models_folder(&self, settings: &Settings) -> PathBuf {
+        find_folder(self.models.as_deref().or(settings.models_folder.as_deref()))
+    }
+
+    /// The manifest and the rulebook of the chosen consultation.
+    pub fn rulebook(&self, settings: &Settings) -> Result<(ManifestFile, Rulebook), Failure> {
+        let manifest = ManifestFile::read(&self.models_folder(settings))?;
+        let folder = self.consultations.as_deref().or(settings.consultations_folder.as_deref());
+        let files = RulebookFiles::find(&self.consultation, folder)?;
+        let rulebook = load_rulebook(&files, &manifest)?;
+        Ok((manifest, rulebook))
+    }
+}
+
+/// The one place that reads the environment for settings.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Logs to standard error, at `level` unless the settings ask for another than the default.
+fn start_logging(settings: &Settings, level: &str) {
+    let level = if settings.log_level == "info" { level } else { &settings.log_level };
+    let format = if settings.log_json { LogFormat::Json } else { LogFormat::Human };
+    if let Err(error) = telemetry::init_logs(format, Some(&format!("warn,moothall={level}"))) {
+        eprintln!("moothall: no logs: {error}");
+    }
+}
+
+/// Wrong usage, in a sentence.
+fn usage(message: &str) -> Failure {
+    Failure::Usage(anyhow::anyhow!("{message}"))
+}
+
+/// Refuses to work on a store that is not there, instead of making an empty one.
+fn existing(store: &std::path::Path) -> Result<(), Failure> {
+    if store.is_file() {
+        return Ok(());
+    }
+    Err(usage(&format!("no store at {}: run `moothall process` first, or name its folder with --out", store.display())))
+}
+
+/// Threads for the encoder: what was asked for, else one per core.
+pub fn encoder_threads(asked: usize) -> usize {
+    if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}

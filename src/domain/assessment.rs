@@ -48,8 +48,6 @@ pub struct Assessment {
 impl Assessment {
     /// Whether readers should see it as off topic.
     pub fn is_off_topic(&self) -> bool {
-        self.reasons
-            .iter()
-            .any(|reason| reason.key == super::decision::ReasonKey::OFF_TOPIC)
+        self.reasons.iter().any(|reason| reason.key == super::decision::ReasonKey::OFF_TOPIC)
     }
 }

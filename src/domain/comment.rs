@@ -74,11 +74,7 @@ impl Author {
     /// (lower-cased), else display name. `None` when the source says nothing.
     pub fn respondent_key(&self) -> Option<String> {
         let clean = |value: &Option<String>| {
-            value
-                .as_deref()
-                .map(str::trim)
-                .filter(|text| !text.is_empty())
-                .map(str::to_lowercase)
+            value.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_lowercase)
         };
         clean(&self.id)
             .map(|id| format!("id:{id}"))

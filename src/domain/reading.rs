@@ -122,6 +122,49 @@ impl JudgedText {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SurfaceFeatures(pub Vec<f32>);
 
+impl SurfaceFeatures {
+    /// What each number is. Counts are `ln(1 + n)`, the rest are shares of 0 to 1.
+    pub const NAMES: [&'static str; 32] = [
+        "links",
+        "link_hosts",
+        "public_good_links",
+        "suspect_links",
+        "hidden_links",
+        "emails",
+        "phones",
+        "handles",
+        "chat_apps",
+        "contact_me",
+        "money",
+        "per_cent",
+        "urgency",
+        "promotion",
+        "site_praise",
+        "capitals",
+        "exclamations",
+        "digits",
+        "emoji",
+        "repeated_words",
+        "repeated_lines",
+        "longest_run",
+        "non_latin",
+        "mixed_script_words",
+        "invisible_characters",
+        "markup_tags",
+        "unmasked_words",
+        "length",
+        "words",
+        "first_person",
+        "second_person",
+        "subject_words",
+    ];
+
+    /// Where the feature called `name` stands.
+    pub fn index(name: &str) -> Option<usize> {
+        Self::NAMES.iter().position(|known| *known == name)
+    }
+}
+
 /// Everything read off one text before the encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {

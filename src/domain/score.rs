@@ -61,11 +61,7 @@ impl Span {
     /// The part of `text` that the span covers; empty when it lies outside.
     pub fn slice(self, text: &str) -> &str {
         let byte_at = |position: usize| {
-            text.char_indices()
-                .map(|(byte, _)| byte)
-                .chain([text.len()])
-                .nth(position)
-                .unwrap_or(text.len())
+            text.char_indices().map(|(byte, _)| byte).chain([text.len()]).nth(position).unwrap_or(text.len())
         };
         &text[byte_at(self.start)..byte_at(self.end.max(self.start))]
     }
@@ -134,9 +130,7 @@ impl Attribute {
 
     /// The attribute with this key.
     pub fn from_key(key: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|attribute| attribute.key() == key)
+        Self::ALL.into_iter().find(|attribute| attribute.key() == key)
     }
 }
 
@@ -188,10 +182,7 @@ impl<L: Copy + PartialEq> Distribution<L> {
 
     /// The probability of one label; zero when the head does not know it.
     pub fn of(&self, label: L) -> Probability {
-        self.0
-            .iter()
-            .find(|(known, _)| *known == label)
-            .map_or(Probability::ZERO, |entry| entry.1)
+        self.0.iter().find(|(known, _)| *known == label).map_or(Probability::ZERO, |entry| entry.1)
     }
 }
 
@@ -222,10 +213,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY, -0.1, 1.1] {
             assert_eq!(Probability::new(bad), None);
         }
-        assert_eq!(
-            Probability::from_logit(f32::INFINITY),
-            Some(Probability::ONE)
-        );
+        assert_eq!(Probability::from_logit(f32::INFINITY), Some(Probability::ONE));
         assert_eq!(Probability::from_logit(-1e30), Some(Probability::ZERO));
         assert_eq!(Probability::from_logit(f32::NAN), None);
     }

@@ -1,1 +1,15 @@
-//! TODO
+//! From what was typed to values that cannot be wrong any more.
+//!
+//! Three steps: a table as typed, checked with every problem found and reported
+//! together by file and key, then domain values.
+
+pub mod codebook;
+pub mod consultation;
+pub mod keys;
+pub mod policy;
+pub mod rulebook;
+pub mod service;
+
+pub use keys::{Problem, Problems};
+pub use rulebook::{RulebookFiles, load_rulebook};
+pub use service::Settings;

@@ -1,0 +1,182 @@
+//! What `process` and `report` share: the output folder and the last words on the terminal.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::progress::Line;
+use super::{Failure, environment};
+use crate::app::{self, Embedded, LineJudge};
+use crate::assess::redact;
+use crate::domain::comment::ConsultationId;
+use crate::domain::rulebook::Rulebook;
+use crate::engine::manifest::ManifestFile;
+use crate::export::{self, ExportOptions, Outcome, Redacted, Reliability, RunInfo};
+use crate::pipeline::ports::{Judge, Judged};
+use crate::settings::Settings;
+
+/// Where results go and where the store is.
+#[derive(Clone, Debug, Args)]
+pub struct Output {
+    /// Output folder; queue, store and disclosures live in its `restricted` part
+    #[arg(long, value_name = "DIR", default_value = "out", env = "MOOTHALL_OUT")]
+    pub out: PathBuf,
+    /// The SQLite file [default: restricted/moothall.db in the output folder]
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// The time that the report speaks of [default: now]
+    #[arg(long, value_name = "TIME")]
+    as_at: Option<String>,
+}
+
+impl Output {
+    /// The time that the report speaks of.
+    pub fn as_at(&self) -> Result<Timestamp, Failure> {
+        super::process::parse_as_at(self.as_at.as_deref())
+    }
+
+    /// The SQLite file.
+    pub fn store_path(&self, settings: &Settings) -> PathBuf {
+        app::store_path(self.store.as_deref(), settings, &self.out)
+    }
+
+    /// Makes the folders and opens queue and store; `only` keeps to one consultation's queue.
+    pub async fn open(&self, settings: &Settings, only: Option<&ConsultationId>) -> Result<Embedded, Failure> {
+        std::fs::create_dir_all(&self.out)
+            .map_err(|error| anyhow::anyhow!("folder {}: {error}", self.out.display()))?;
+        app::private_folder(&self.out.join(export::RESTRICTED))?;
+        Ok(Embedded::open(&self.store_path(settings), settings, only).await?)
+    }
+}
+
+/// Says loudly that nobody is named to read disclosures.
+pub fn warn_without_contact(rulebook: &Rulebook) {
+    if rulebook.consultation.safeguarding_contact.is_none() {
+        eprintln!(
+            "WARNING: nobody is named to read disclosures of harm. Set `safeguarding_contact` in the\n         \
+             consultation.toml of `{}`; until then they wait in the restricted folder only.",
+            rulebook.consultation.id
+        );
+    }
+}
+
+/// Refuses to mix judgements of two rulebooks; with `adopt` judges the stored comments anew.
+pub async fn check_version(embedded: &Embedded, rulebook: &Rulebook, judge: &LineJudge, adopt: bool) -> Result<(), Failure> {
+    let consultation = &rulebook.consultation.id;
+    let active = embedded.store.active_version(consultation).await?;
+    match active {
+        Some(active) if active != rulebook.version && !adopt => {
+            return Err(Failure::Usage(anyhow::anyhow!(
+                "the store's judgements on `{consultation}` were made under pipeline version {active}, and models, policy or \
+                 codebook now make {}: run again with --adopt to judge every stored comment anew, or restore the earlier files",
+                rulebook.version
+            )));
+        }
+        Some(active) if active != rulebook.version => retag(embedded, rulebook, judge).await?,
+        _ => {}
+    }
+    embedded.store.adopt_version(consultation, &rulebook.version).await?;
+    Ok(())
+}
+
+/// Judges every stored comment anew under the rulebook.
+async fn retag(embedded: &Embedded, rulebook: &Rulebook, judge: &LineJudge) -> Result<(), Failure> {
+    let consultation = &rulebook.consultation.id;
+    let funnel = embedded.store.funnel(consultation).await?;
+    let line = Line::comments("judging anew", funnel.received() - funnel.failed);
+    let (mut after, mut done) = (-1, 0);
+    loop {
+        let page = embedded.store.page(consultation, after, 128).await?;
+        let Some(last) = page.last() else { break };
+        after = last.sequence;
+        done += page.len() as u64;
+        let (comments, sequences): (Vec<_>, Vec<_>) =
+            page.into_iter().map(|stored| (stored.comment, stored.sequence)).unzip();
+        let assessments = judge.judge(&comments).await?;
+        let judged: Vec<Judged> = comments
+            .into_iter()
+            .zip(sequences)
+            .zip(assessments)
+            .map(|((comment, sequence), assessment)| Judged { comment, sequence, assessment })
+            .collect();
+        embedded.store.record(&judged).await?;
+        line.set(done);
+    }
+    line.finish(&format!("{done} comments judged anew under {}", rulebook.version));
+    Ok(())
+}
+
+/// Writes report and tables.
+pub async fn write(
+    embedded: &Embedded,
+    rulebook: &Rulebook,
+    manifest: &ManifestFile,
+    output: &Output,
+    as_at: Timestamp,
+) -> Result<Outcome, Failure> {
+    let restricted = output.out.join(export::RESTRICTED);
+    let options = ExportOptions {
+        out_dir: output.out.clone(),
+        as_at,
+        pseudonym_key: app::pseudonym_key(&restricted, &environment)?,
+        in_queue: embedded.queue.depth(Some(&rulebook.consultation.id)).await?,
+        restricted: true,
+        redactor: Arc::new(|text, pii| {
+            let redacted = redact::redact(text, pii);
+            Redacted { text: redacted.text.clone(), map: Box::new(move |span| redacted.map(span)) }
+        }),
+        run: RunInfo {
+            id: format!("{}-{as_at}", rulebook.consultation.id),
+            started_at: Timestamp::now(),
+            software: format!("moothall {}", env!("CARGO_PKG_VERSION")),
+        },
+        reliability: reliability(manifest, rulebook),
+    };
+    Ok(export::write_all(embedded.store.as_ref(), rulebook, options).await?)
+}
+
+/// The measured figures of the heads that this rulebook uses, from the manifest.
+fn reliability(manifest: &ManifestFile, rulebook: &Rulebook) -> Vec<Reliability> {
+    let codebook = rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str());
+    let mut notes = Vec::new();
+    for head in &manifest.manifest.head {
+        if head.codebook.is_some() && head.codebook.as_deref() != codebook {
+            continue;
+        }
+        for (name, metric) in &head.metrics {
+            let number = |key: &str| metric.get(key).and_then(|value| value.as_float().or_else(|| value.as_integer().map(|n| n as f64)));
+            let Some(figure) = number("value") else { continue };
+            if name.ends_with("_ece") {
+                continue;
+            }
+            notes.push(Reliability {
+                name: format!("{}: {}", head.name.replace('_', " "), name.replace('_', " ")),
+                figure,
+                interval: number("low").zip(number("high")),
+                n: number("n").unwrap_or(0.0) as u64,
+                data: "development split that the models never trained on".to_owned(),
+            });
+        }
+    }
+    notes
+}
+
+/// The closing table and where to look.
+pub fn print(outcome: &Outcome, output: &Output, rulebook: &Rulebook) {
+    print!("{}", export::terminal_summary(&outcome.summary));
+    let disclosures = outcome.summary.disclosures;
+    if disclosures.escalated > 0 {
+        let contact = rulebook.consultation.safeguarding_contact.as_deref().unwrap_or("nobody is named: set safeguarding_contact");
+        println!("\nSafeguarding contact: {contact}");
+        println!("Read them: moothall safeguarding list --out {}", quoted(&output.out));
+    }
+    println!("\nOpen {}", std::path::absolute(&outcome.report).unwrap_or_else(|_| outcome.report.clone()).display());
+}
+
+/// A path as it can be pasted into a shell.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c)) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}

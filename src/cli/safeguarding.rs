@@ -1,0 +1,109 @@
+//! `moothall safeguarding list|ack`: disclosures of harm, for the safeguarding lead.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use super::publish::Output;
+use super::{Common, Failure, usage};
+use crate::domain::comment::{CommentId, CommentKey, SourceName};
+use crate::export::cells::neutral;
+use crate::pipeline::ports::Disclosure;
+
+/// Options of `safeguarding`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show every disclosure, those that nobody has acknowledged first
+    List {
+        /// Show the whole text and what is known of the author. Mind who sees your screen
+        #[arg(long)]
+        text: bool,
+    },
+    /// Record that a person has read a disclosure and acts on it
+    Ack {
+        /// The comment's id as `list` prints it
+        id: String,
+        /// Where it came from, when two sources use the same id
+        #[arg(long)]
+        source: Option<String>,
+        /// Who has read it
+        #[arg(long)]
+        by: String,
+    },
+}
+
+/// Lists or acknowledges disclosures of the chosen consultation.
+pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let settings = common.settings()?;
+    super::start_logging(&settings, "warn");
+    super::existing(&arguments.output.store_path(&settings))?;
+    let consultation = crate::domain::comment::ConsultationId::new(&common.consultation)
+        .ok_or_else(|| usage("--consultation is empty"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let embedded = arguments.output.open(&settings, None).await?;
+        let disclosures = embedded.store.disclosures(Some(&consultation)).await?;
+        match &arguments.action {
+            Action::List { text } => list(&disclosures, *text),
+            Action::Ack { id, source, by } => {
+                if by.trim().is_empty() {
+                    return Err(usage("--by is empty: say who has read it"));
+                }
+                let source = source.as_ref().map(|name| SourceName::new(name).ok_or_else(|| usage("--source is empty"))).transpose()?;
+                let id = CommentId::new(id).ok_or_else(|| usage("the id is empty"))?;
+                let found: Vec<&CommentKey> = disclosures
+                    .iter()
+                    .map(|disclosure| &disclosure.comment.key)
+                    .filter(|key| key.id == id && source.as_ref().is_none_or(|source| key.source == *source))
+                    .collect();
+                match found.as_slice() {
+                    [] => Err(usage(&format!("no disclosure has the id `{id}` in consultation `{consultation}`"))),
+                    [key] => {
+                        embedded.store.acknowledge(key, by.trim()).await?;
+                        println!("acknowledged: {id} by {}", neutral(by.trim()));
+                        Ok(ExitCode::SUCCESS)
+                    }
+                    _ => Err(usage(&format!("{} sources have a disclosure with the id `{id}`: add --source", found.len()))),
+                }
+            }
+        }
+    })
+}
+
+fn list(disclosures: &[Disclosure], text: bool) -> Result<ExitCode, Failure> {
+    let waiting = disclosures.iter().filter(|disclosure| disclosure.acknowledged.is_none()).count();
+    println!("{} possible disclosures of harm, {waiting} not acknowledged", disclosures.len());
+    for disclosure in disclosures {
+        let comment = &disclosure.comment;
+        let at = |ms: i64| Timestamp::from_millisecond(ms).map_or_else(|_| "unknown time".to_owned(), |time| format!("{time:.0}"));
+        let state = match &disclosure.acknowledged {
+            None => "NOT ACKNOWLEDGED".to_owned(),
+            Some((ms, by)) => format!("acknowledged {} by {}", at(*ms), neutral(by)),
+        };
+        let why = disclosure.assessment.reasons.first().map_or("", |reason| reason.key.as_str());
+        println!("\n{}  (source {})  {why}", neutral(comment.key.id.as_str()), neutral(comment.key.source.as_str()));
+        println!("  escalated {}, {state}", at(disclosure.escalated_at_ms));
+        if text {
+            let author = &comment.author;
+            let known: Vec<String> =
+                [&author.name, &author.email, &author.id].into_iter().flatten().map(|part| neutral(part)).collect();
+            println!("  author: {}", if known.is_empty() { "not known".to_owned() } else { known.join(", ") });
+            for line in neutral(&comment.text).lines() {
+                println!("  | {line}");
+            }
+        }
+    }
+    if !text && !disclosures.is_empty() {
+        println!("\nRead them with --text, or in disclosures.csv in the restricted folder.");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,526 @@
+//! One thread's engine: readings in, signals out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::encoder::{self, Scratch};
+use super::heads::LinearHead;
+use super::kernels::{self, Packed};
+use super::models::Models;
+use super::spans::Carrier;
+use super::windows::{Token, tokenize, windows};
+use crate::domain::codebook::ThemeId;
+use crate::domain::opinion::{Attitude, Polarity, Stance, Tone};
+use crate::domain::reading::Reading;
+use crate::domain::score::{Attribute, Distribution, Score, Signals, Span, ThemeScore};
+
+/// Tokens encoded in one go: enough to keep the core busy, few enough to stay in its cache.
+const BATCH_TOKENS: usize = 1024;
+
+/// Tokens from which a sentence is judged on its own; shorter ones say too little.
+const SHORTEST_SENTENCE: usize = 5;
+
+/// Scores readings on the calling thread.
+pub struct Scorer {
+    models: Arc<Models>,
+    scratch: Scratch,
+    /// All heads' weights side by side; a head is a range of columns.
+    columns: Packed,
+    bias: Vec<f32>,
+    places: Places,
+}
+
+/// First column of each head.
+struct Places {
+    abuse: usize,
+    spam: usize,
+    safeguarding: usize,
+    polarity: usize,
+    themes: usize,
+    stance: usize,
+    attitude: usize,
+    tone: usize,
+    off_topic: usize,
+    count: usize,
+}
+
+/// Logits of one text: per window, and per token.
+struct TextLogits {
+    tokens: Vec<Token>,
+    /// `count` logits per token.
+    per_token: Vec<f32>,
+    /// Mean logits over each window, with its number of tokens.
+    per_window: Vec<(usize, Vec<f32>)>,
+    count: usize,
+}
+
+impl TextLogits {
+    fn of_tokens(&self, column: usize) -> Vec<f32> {
+        self.per_token.iter().skip(column).step_by(self.count).copied().collect()
+    }
+
+    /// A label is as likely as in the window where it is likeliest: for harm and
+    /// for themes, which are raised or not wherever they stand.
+    fn any_window(&self, columns: std::ops::Range<usize>) -> Vec<f32> {
+        columns
+            .map(|column| self.per_window.iter().map(|(_, logits)| logits[column]).fold(f32::NEG_INFINITY, f32::max))
+            .collect()
+    }
+
+    /// As [`TextLogits::any_window`], and no less likely than in the sentence where it
+    /// is likeliest: harm in one sentence must not be diluted by a long text around it.
+    fn any_part(&self, reading: &Reading, columns: std::ops::Range<usize>) -> Vec<f32> {
+        let mut logits = self.any_window(columns.clone());
+        if reading.sentences.len() < 2 {
+            return logits;
+        }
+        for (logit, column) in logits.iter_mut().zip(columns) {
+            let tokens = self.of_tokens(column);
+            let carrier = Carrier { tokens: &self.tokens, logits: &tokens, sentences: &reading.sentences };
+            if let Some(best) = carrier.best_sentence(SHORTEST_SENTENCE) {
+                *logit = logit.max(best);
+            }
+        }
+        logits
+    }
+
+    /// The mean over windows, weighted by their length: for opinion, which is about the whole.
+    fn whole(&self, columns: std::ops::Range<usize>) -> Vec<f32> {
+        let total: usize = self.per_window.iter().map(|(tokens, _)| tokens).sum();
+        columns
+            .map(|column| {
+                self.per_window.iter().map(|(tokens, logits)| logits[column] * *tokens as f32).sum::<f32>()
+                    / total.max(1) as f32
+            })
+            .collect()
+    }
+
+    /// Mean logits over a range of tokens.
+    fn part(&self, (start, end): (usize, usize), columns: std::ops::Range<usize>) -> Vec<f32> {
+        columns
+            .map(|column| {
+                (start..end).map(|token| self.per_token[token * self.count + column]).sum::<f32>()
+                    / (end - start).max(1) as f32
+            })
+            .collect()
+    }
+}
+
+impl Scorer {
+    /// A scorer with its own working memory over shared weights.
+    pub fn new(models: Arc<Models>) -> Self {
+        let general = &models.general;
+        let mut heads: Vec<&LinearHead> = Vec::new();
+        let mut count = 0;
+        let mut place = |head: Option<&'_ LinearHead>| {
+            let at = count;
+            count += head.map_or(0, |head| head.labels.len());
+            at
+        };
+        let codebook = models.codebook.as_ref();
+        let ordered = [
+            Some(&general.abuse),
+            Some(&general.spam),
+            Some(&general.safeguarding),
+            Some(&general.polarity),
+            codebook.map(|heads| &heads.themes),
+            codebook.and_then(|heads| heads.stance.as_ref()),
+            codebook.and_then(|heads| heads.attitude.as_ref()),
+            codebook.and_then(|heads| heads.tone.as_ref()),
+            codebook.and_then(|heads| heads.off_topic.as_ref()),
+        ];
+        let at = ordered.map(&mut place);
+        heads.extend(ordered.into_iter().flatten());
+        let rows: Vec<(&LinearHead, usize)> =
+            heads.iter().flat_map(|head| (0..head.labels.len()).map(move |label| (*head, label))).collect();
+        let columns = Packed::new(kernels::Path::fastest(), models.weights.width(), rows.len(), |k, n| {
+            let (head, label) = rows[n];
+            head.weight_of(label)[k]
+        });
+        let bias = rows.iter().map(|(head, label)| head.bias_of(*label)).collect();
+        let places = Places {
+            abuse: at[0],
+            spam: at[1],
+            safeguarding: at[2],
+            polarity: at[3],
+            themes: at[4],
+            stance: at[5],
+            attitude: at[6],
+            tone: at[7],
+            off_topic: at[8],
+            count,
+        };
+        let scratch = Scratch::new(&models.weights);
+        Self { models, scratch, columns, bias, places }
+    }
+
+    /// Signals of each reading, in order. A blank reading has none.
+    pub fn score(&mut self, readings: &[&Reading]) -> Vec<Signals> {
+        let logits = self.logits(readings);
+        readings
+            .iter()
+            .zip(logits)
+            .map(|(reading, logits)| if reading.blank { Signals::default() } else { self.signals(reading, &logits) })
+            .collect()
+    }
+
+    /// The windows of a reading as the encoder sees them.
+    pub fn window_ids(&self, reading: &Reading) -> Vec<Vec<u32>> {
+        let files = &self.models.manifest.manifest.encoder;
+        let tokens = tokenize(&self.models.tokenizer, &reading.judged.text);
+        windows(tokens.len(), files.max_tokens - 2, files.overlap_tokens)
+            .into_iter()
+            .map(|window| self.with_special(&tokens, window))
+            .collect()
+    }
+
+    /// Runs the encoder and nothing else; for measuring it.
+    pub fn encode_only(&mut self, sequences: &[&[u32]]) {
+        std::hint::black_box(encoder::encode(&self.models.weights, &mut self.scratch, sequences));
+    }
+
+    /// The ids of a window between `[CLS]` and `[SEP]`.
+    fn with_special(&self, tokens: &[Token], (start, end): (usize, usize)) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(end - start + 2);
+        ids.push(self.models.special.0);
+        ids.extend(tokens[start..end].iter().map(|token| token.id));
+        ids.push(self.models.special.1);
+        ids
+    }
+
+    /// Encodes every window of every reading and applies all heads to each token.
+    fn logits(&mut self, readings: &[&Reading]) -> Vec<TextLogits> {
+        let files = &self.models.manifest.manifest.encoder;
+        let (size, overlap) = (files.max_tokens - 2, files.overlap_tokens);
+        let count = self.places.count;
+        let mut texts: Vec<TextLogits> = readings
+            .iter()
+            .map(|reading| {
+                let tokens =
+                    if reading.blank { Vec::new() } else { tokenize(&self.models.tokenizer, &reading.judged.text) };
+                TextLogits { per_token: vec![0.0; tokens.len() * count], tokens, per_window: Vec::new(), count }
+            })
+            .collect();
+        let mut pending: Vec<(usize, (usize, usize), Vec<u32>)> = Vec::new();
+        let mut pending_tokens = 0;
+        for (index, reading) in readings.iter().enumerate() {
+            if reading.blank {
+                continue;
+            }
+            for (start, end) in windows(texts[index].tokens.len(), size, overlap) {
+                let ids = self.with_special(&texts[index].tokens, (start, end));
+                if pending_tokens + ids.len() > BATCH_TOKENS && !pending.is_empty() {
+                    self.encode_windows(&mut pending, &mut texts);
+                    pending_tokens = 0;
+                }
+                pending_tokens += ids.len();
+                pending.push((index, (start, end), ids));
+            }
+        }
+        self.encode_windows(&mut pending, &mut texts);
+        texts
+    }
+
+    /// Encodes the pending windows; equal ones (a megabyte of one emoji) only once.
+    fn encode_windows(&mut self, pending: &mut Vec<(usize, (usize, usize), Vec<u32>)>, texts: &mut [TextLogits]) {
+        let mut distinct: Vec<&[u32]> = Vec::new();
+        let mut place_of: HashMap<&[u32], (usize, usize)> = HashMap::new();
+        let mut tokens = 0;
+        for (_, _, ids) in pending.iter() {
+            place_of.entry(ids).or_insert_with(|| {
+                distinct.push(ids);
+                let place = (tokens, ids.len());
+                tokens += ids.len();
+                place
+            });
+        }
+        if distinct.is_empty() {
+            return;
+        }
+        let width = self.models.weights.width();
+        let stride = self.columns.padded_columns();
+        let hidden = encoder::encode(&self.models.weights, &mut self.scratch, &distinct);
+        let mut logits = vec![0.0; tokens * stride];
+        for row in logits.chunks_exact_mut(stride) {
+            row[..self.bias.len()].copy_from_slice(&self.bias);
+        }
+        kernels::multiply_add(hidden, width, tokens, &self.columns, &mut logits, stride);
+
+        let overlap = self.models.manifest.manifest.encoder.overlap_tokens;
+        for (index, (start, end), ids) in pending.iter() {
+            let (first, length) = place_of[ids.as_slice()];
+            let rows = &logits[first * stride..(first + length) * stride];
+            let text = &mut texts[*index];
+            let count = text.count;
+            let mut mean = vec![0.0; count];
+            for row in rows.chunks_exact(stride) {
+                for (sum, value) in mean.iter_mut().zip(row) {
+                    *sum += value;
+                }
+            }
+            for value in &mut mean {
+                *value /= length as f32;
+            }
+            text.per_window.push((length, mean));
+            // Where windows overlap, each token keeps the logits of the window
+            // in which it stands further from the edge.
+            let keep_from = if *start == 0 { 0 } else { overlap / 2 };
+            for offset in keep_from..end - start {
+                let row = &rows[(offset + 1) * stride..][..count];
+                text.per_token[(start + offset) * count..][..count].copy_from_slice(row);
+            }
+        }
+        pending.clear();
+    }
+
+    /// The logits of every head for each reading, as they are calibrated: windows
+    /// and sentences combined, surface features added. For the training code, so
+    /// that calibration sees exactly what judging sees.
+    pub fn combined_logits(&mut self, readings: &[&Reading]) -> Vec<Vec<(&'static str, Vec<f32>)>> {
+        let texts = self.logits(readings);
+        readings.iter().zip(&texts).map(|(reading, text)| self.combine(reading, text)).collect()
+    }
+
+    fn combine(&self, reading: &Reading, text: &TextLogits) -> Vec<(&'static str, Vec<f32>)> {
+        if text.per_window.is_empty() {
+            return Vec::new();
+        }
+        let general = &self.models.general;
+        let places = &self.places;
+        let mut spam = text.any_part(reading, range(places.spam, &general.spam));
+        for (logit, extra) in spam.iter_mut().zip(general.spam.surface(&reading.features)) {
+            *logit += extra;
+        }
+        let mut combined = vec![
+            ("abuse", text.any_part(reading, range(places.abuse, &general.abuse))),
+            ("spam", spam),
+            ("safeguarding", text.any_part(reading, range(places.safeguarding, &general.safeguarding))),
+            ("polarity", text.whole(range(places.polarity, &general.polarity))),
+        ];
+        if let Some(codebook) = &self.models.codebook {
+            combined.push(("themes", text.any_window(range(places.themes, &codebook.themes))));
+            let whole = [
+                ("stance", &codebook.stance, places.stance),
+                ("attitude", &codebook.attitude, places.attitude),
+                ("tone", &codebook.tone, places.tone),
+                ("off_topic", &codebook.off_topic, places.off_topic),
+            ];
+            for (name, head, place) in whole {
+                if let Some(head) = head {
+                    combined.push((name, text.whole(range(place, head))));
+                }
+            }
+        }
+        combined
+    }
+
+    fn signals(&self, reading: &Reading, text: &TextLogits) -> Signals {
+        let mut signals = Signals::default();
+        let combined = self.combine(reading, text);
+        let logits = |name: &str| combined.iter().find(|(head, _)| *head == name).map(|(_, logits)| logits.as_slice());
+        let general = &self.models.general;
+        for (name, head, place) in [
+            ("abuse", &general.abuse, self.places.abuse),
+            ("spam", &general.spam, self.places.spam),
+            ("safeguarding", &general.safeguarding, self.places.safeguarding),
+        ] {
+            if let Some(logits) = logits(name) {
+                attributes(reading, text, head, place, logits, &mut signals);
+            }
+        }
+        signals.polarity =
+            logits("polarity").and_then(|logits| distribution(&general.polarity, logits, Polarity::from_key));
+        let Some(codebook) = &self.models.codebook else {
+            return signals;
+        };
+        if let (Some(head), Some(logits)) = (&codebook.off_topic, logits("off_topic")) {
+            for (label, probability) in head.labels.iter().zip(head.probabilities(logits)) {
+                if let Some(attribute) = Attribute::from_key(label) {
+                    signals.attributes.insert(attribute, Score { probability, span: None });
+                }
+            }
+        }
+        signals.stance = exclusive(codebook.stance.as_ref(), logits("stance"), Stance::from_key);
+        signals.attitude = exclusive(codebook.attitude.as_ref(), logits("attitude"), Attitude::from_key);
+        signals.tone = exclusive(codebook.tone.as_ref(), logits("tone"), Tone::from_key);
+        let theme_logits = logits("themes").unwrap_or_default();
+        for (label, probability) in codebook.themes.probabilities(theme_logits).into_iter().enumerate() {
+            let Some(theme) = ThemeId::new(&codebook.themes.labels[label]) else { continue };
+            let column = text.of_tokens(self.places.themes + label);
+            let carrier = Carrier { tokens: &text.tokens, logits: &column, sentences: &reading.sentences };
+            let part = carrier.sentences(codebook.themes.even_logit(label));
+            let attitude = codebook.attitude.as_ref().zip(part).and_then(|(head, part)| {
+                distribution(head, &text.part(part, range(self.places.attitude, head)), Attitude::from_key)
+            });
+            let span = part.and_then(|part| original(reading, &carrier, part));
+            signals.themes.push(ThemeScore { theme, score: Score { probability, span }, attitude });
+        }
+        signals
+    }
+}
+
+/// Attributes of a multilabel head, each with the part of the text that carries it.
+fn attributes(
+    reading: &Reading,
+    text: &TextLogits,
+    head: &LinearHead,
+    place: usize,
+    logits: &[f32],
+    signals: &mut Signals,
+) {
+    for (label, probability) in head.probabilities(logits).into_iter().enumerate() {
+        let Some(attribute) = Attribute::from_key(&head.labels[label]) else { continue };
+        let column = text.of_tokens(place + label);
+        let carrier = Carrier { tokens: &text.tokens, logits: &column, sentences: &reading.sentences };
+        let part = if attribute == Attribute::Safeguarding {
+            carrier.sentences(head.even_logit(label))
+        } else {
+            carrier.words()
+        };
+        let span = part.and_then(|part| original(reading, &carrier, part));
+        signals.attributes.insert(attribute, Score { probability, span });
+    }
+}
+
+fn range(place: usize, head: &LinearHead) -> std::ops::Range<usize> {
+    place..place + head.labels.len()
+}
+
+fn original(reading: &Reading, carrier: &Carrier<'_>, part: (usize, usize)) -> Option<Span> {
+    reading.judged.to_original(carrier.characters(part)?)
+}
+
+fn exclusive<L: Copy + PartialEq>(
+    head: Option<&LinearHead>,
+    logits: Option<&[f32]>,
+    from_key: fn(&str) -> Option<L>,
+) -> Option<Distribution<L>> {
+    distribution(head?, logits?, from_key)
+}
+
+fn distribution<L: Copy + PartialEq>(
+    head: &LinearHead,
+    logits: &[f32],
+    from_key: fn(&str) -> Option<L>,
+) -> Option<Distribution<L>> {
+    let entries = head
+        .labels
+        .iter()
+        .zip(head.probabilities(logits))
+        .filter_map(|(label, probability)| Some((from_key(label)?, probability)))
+        .collect();
+    Distribution::new(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::domain::reading::{JudgedText, Language, SurfaceFeatures};
+    use crate::engine::kernels::Path as Instructions;
+
+    fn models(path: Instructions) -> Arc<Models> {
+        Models::load_with(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), Some("mentoring"), path).unwrap()
+    }
+
+    /// A reading whose judged text is the text itself, in sentences that end with a full stop.
+    fn reading(text: &str) -> Reading {
+        let count = text.chars().count();
+        let mut sentences = Vec::new();
+        let mut start = 0;
+        for sentence in text.split_inclusive('.') {
+            let end = start + sentence.chars().count();
+            sentences.push(Span { start, end });
+            start = end;
+        }
+        Reading {
+            judged: JudgedText {
+                text: text.to_owned(),
+                origin: (0..count).map(|at| Span { start: at, end: at + 1 }).collect(),
+            },
+            sentences,
+            language: Language::new("en"),
+            pii: Vec::new(),
+            features: SurfaceFeatures(vec![0.0; SurfaceFeatures::NAMES.len()]),
+            link_count: 0,
+            char_count: count,
+            word_count: text.split_whitespace().count(),
+            blank: text.trim().is_empty(),
+        }
+    }
+
+    /// The logits that `PyTorch` gave for invented texts, stored by the training code.
+    fn reference() -> Vec<serde_json::Value> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/reference.json");
+        let value: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        value["texts"].as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn every_instruction_path_gives_the_stored_logits_of_pytorch() {
+        let reference = reference();
+        assert!(reference.len() >= 20);
+        let readings: Vec<Reading> = reference.iter().map(|entry| reading(entry["text"].as_str().unwrap())).collect();
+        let readings: Vec<&Reading> = readings.iter().collect();
+        for path in Instructions::available() {
+            let mut scorer = Scorer::new(models(path));
+            let texts = scorer.logits(&readings);
+            let places = [
+                ("abuse", scorer.places.abuse),
+                ("spam", scorer.places.spam),
+                ("safeguarding", scorer.places.safeguarding),
+                ("polarity", scorer.places.polarity),
+                ("themes", scorer.places.themes),
+                ("stance", scorer.places.stance),
+                ("attitude", scorer.places.attitude),
+                ("tone", scorer.places.tone),
+                ("off_topic", scorer.places.off_topic),
+            ];
+            for (entry, text) in reference.iter().zip(&texts) {
+                let ids: Vec<u64> = entry["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
+                if ids.len() > 128 {
+                    continue; // read in windows here, in one piece there
+                }
+                let own: Vec<u64> = text.tokens.iter().map(|token| u64::from(token.id)).collect();
+                assert_eq!(own, ids[1..ids.len() - 1], "word pieces of {}", entry["text"]);
+                for (head, place) in places {
+                    for (label, expected) in entry["logits"][head].as_array().unwrap().iter().enumerate() {
+                        let found = f64::from(text.per_window[0].1[place + label]);
+                        let expected = expected.as_f64().unwrap();
+                        assert!((found - expected).abs() < 1e-4, "{path:?} {head}[{label}]: {found}, not {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_comment_scores_the_same_bits_alone_and_among_others() {
+        let mut scorer = Scorer::new(models(Instructions::fastest()));
+        let long = "The bus was late again and nobody told us why. ".repeat(60);
+        let texts = ["Mentors matter.", "I never had one, and I turned out fine.", "👍", &long, "No."];
+        let readings: Vec<Reading> = texts.iter().map(|text| reading(text)).collect();
+        let together = scorer.score(&readings.iter().collect::<Vec<_>>());
+        for (reading, among) in readings.iter().zip(&together) {
+            assert_eq!(scorer.score(&[reading])[0], *among);
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_read_to_its_end() {
+        let mut scorer = Scorer::new(models(Instructions::fastest()));
+        let harmless = "The meeting is in the town hall and there will be tea. ".repeat(80);
+        let plain = reading(&harmless);
+        let ends_badly = reading(&format!("{harmless} You are all disgusting idiots and I hope you die."));
+        let signals = scorer.score(&[&plain, &ends_badly]);
+        let toxic = |at: usize| signals[at].attributes[&Attribute::Toxic].probability.get();
+        assert!(toxic(1) > toxic(0) + 0.2, "{} then {}", toxic(0), toxic(1));
+    }
+
+    #[test]
+    fn a_blank_text_has_no_signals() {
+        let mut scorer = Scorer::new(models(Instructions::fastest()));
+        assert_eq!(scorer.score(&[&reading("  ")])[0], Signals::default());
+    }
+}

@@ -1,0 +1,148 @@
+//! Which part of a text carries a label.
+//!
+//! Heads are linear over a mean of token vectors, so the logit of any part is
+//! the mean of its tokens' own logits: these contributions are exact, not an
+//! approximation laid over the model.
+
+use super::windows::Token;
+use crate::domain::score::Span;
+
+/// Logits of the tokens of one text for one label, with the sentence of each token.
+pub struct Carrier<'a> {
+    /// Word pieces in order.
+    pub tokens: &'a [Token],
+    /// One logit per token.
+    pub logits: &'a [f32],
+    /// Sentences in characters of the judged text, in order.
+    pub sentences: &'a [Span],
+}
+
+impl Carrier<'_> {
+    /// Token range of each sentence that has tokens.
+    fn sentence_tokens(&self) -> Vec<(usize, usize)> {
+        let mut ranges = Vec::new();
+        let mut from = 0;
+        for sentence in self.sentences {
+            let start = from + self.tokens[from..].partition_point(|token| token.span.start < sentence.start);
+            let end = start + self.tokens[start..].partition_point(|token| token.span.start < sentence.end);
+            if end > start {
+                ranges.push((start, end));
+            }
+            from = end;
+        }
+        ranges
+    }
+
+    fn mean(&self, (start, end): (usize, usize)) -> f32 {
+        self.logits[start..end].iter().sum::<f32>() / (end - start) as f32
+    }
+
+    /// The highest mean logit over the sentences of at least `shortest` tokens.
+    pub fn best_sentence(&self, shortest: usize) -> Option<f32> {
+        self.sentence_tokens()
+            .into_iter()
+            .filter(|(start, end)| end - start >= shortest)
+            .map(|range| self.mean(range))
+            .reduce(f32::max)
+    }
+
+    /// Whole sentences: the one with the highest mean logit, and its neighbours
+    /// as long as they reach `from`. In a text of several sentences the result
+    /// is always narrower than the text. As a token range.
+    pub fn sentences(&self, from: f32) -> Option<(usize, usize)> {
+        let ranges = self.sentence_tokens();
+        let means: Vec<f32> = ranges.iter().map(|range| self.mean(*range)).collect();
+        let best = (0..means.len()).reduce(|best, next| if means[next] > means[best] { next } else { best })?;
+        let (mut first, mut last) = (best, best);
+        while first > 0 && means[first - 1] >= from {
+            first -= 1;
+        }
+        while last + 1 < means.len() && means[last + 1] >= from {
+            last += 1;
+        }
+        if first == 0 && last + 1 == ranges.len() && ranges.len() > 1 {
+            (first, last) = (best, best);
+        }
+        Some((ranges[first].0, ranges[last].1))
+    }
+
+    /// The run of words inside the best sentence that lifts its logit most: the
+    /// maximum-sum run (Kadane) of logits above halfway between the sentence's
+    /// mean and its highest token. As a token range, widened to whole words.
+    pub fn words(&self) -> Option<(usize, usize)> {
+        let (start, end) = self
+            .sentence_tokens()
+            .into_iter()
+            .reduce(|best, next| if self.mean(next) > self.mean(best) { next } else { best })?;
+        let highest = self.logits[start..end].iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let bar = f32::midpoint(self.mean((start, end)), highest);
+        let (mut best, mut best_sum) = ((start, start + 1), f32::NEG_INFINITY);
+        let (mut run_start, mut run_sum) = (start, 0.0);
+        for at in start..end {
+            if run_sum <= 0.0 {
+                (run_start, run_sum) = (at, 0.0);
+            }
+            run_sum += self.logits[at] - bar;
+            if run_sum > best_sum {
+                (best, best_sum) = ((run_start, at + 1), run_sum);
+            }
+        }
+        let joined = |left: usize| self.tokens[left].span.end == self.tokens[left + 1].span.start;
+        while best.0 > start && joined(best.0 - 1) {
+            best.0 -= 1;
+        }
+        while best.1 < end && joined(best.1 - 1) {
+            best.1 += 1;
+        }
+        Some(best)
+    }
+
+    /// The characters of a token range, in the judged text.
+    pub fn characters(&self, (start, end): (usize, usize)) -> Option<Span> {
+        let (first, last) = (self.tokens.get(start)?, self.tokens.get(end.checked_sub(1)?)?);
+        Some(Span { start: first.span.start, end: last.span.end })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(count: usize) -> Vec<Token> {
+        (0..count).map(|at| Token { id: 0, span: Span { start: at * 3, end: at * 3 + 2 } }).collect()
+    }
+
+    #[test]
+    fn a_theme_in_one_of_several_sentences_covers_only_that_one() {
+        let tokens = tokens(9);
+        let sentences = [Span { start: 0, end: 9 }, Span { start: 9, end: 18 }, Span { start: 18, end: 27 }];
+        let logits = [-1.0, -1.0, -1.0, 2.0, 3.0, 2.0, -2.0, -1.0, 0.0];
+        let carrier = Carrier { tokens: &tokens, logits: &logits, sentences: &sentences };
+        assert_eq!(carrier.sentences(0.0), Some((3, 6)));
+        assert_eq!(carrier.characters((3, 6)), Some(Span { start: 9, end: 17 }));
+    }
+
+    #[test]
+    fn a_span_is_narrower_than_a_text_of_several_sentences() {
+        let tokens = tokens(4);
+        let sentences = [Span { start: 0, end: 6 }, Span { start: 6, end: 12 }];
+        let carrier = Carrier { tokens: &tokens, logits: &[5.0, 5.0, 6.0, 6.0], sentences: &sentences };
+        assert_eq!(carrier.sentences(0.0), Some((2, 4)));
+    }
+
+    #[test]
+    fn the_words_that_carry_a_label_are_found() {
+        let tokens = tokens(6);
+        let sentences = [Span { start: 0, end: 18 }];
+        let carrier = Carrier { tokens: &tokens, logits: &[0.0, 0.0, 4.0, 5.0, 0.0, 0.0], sentences: &sentences };
+        assert_eq!(carrier.words(), Some((2, 4)));
+    }
+
+    #[test]
+    fn no_tokens_carry_nothing() {
+        let carrier = Carrier { tokens: &[], logits: &[], sentences: &[] };
+        assert_eq!(carrier.sentences(0.0), None);
+        assert_eq!(carrier.words(), None);
+        assert_eq!(carrier.best_sentence(1), None);
+    }
+}

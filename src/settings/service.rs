@@ -1,0 +1,195 @@
+//! `config/default.toml`, the given file and the environment to [`Settings`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use toml::{Table, Value};
+
+use super::keys::{Keys, Problems, parse};
+
+const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// Everything that an operator can set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where `run` answers HTTP.
+    pub listen: SocketAddr,
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// The SQLite file; `None` puts it into the output folder.
+    pub store_path: Option<PathBuf>,
+    /// Models folder; `None` searches.
+    pub models_folder: Option<PathBuf>,
+    /// Folder of consultation folders; `None` is `./config`, else compiled in.
+    pub consultations_folder: Option<PathBuf>,
+    /// Encoder threads; 0 means one per core.
+    pub threads: usize,
+    /// Comments taken from the queue at once.
+    pub batch: usize,
+    /// Lease of a delivery, in milliseconds.
+    pub lease_ms: u64,
+    /// Counted attempts before parking.
+    pub max_attempts: u32,
+    /// Largest text, in bytes.
+    pub max_text_bytes: usize,
+    /// Grace after the first signal, in milliseconds.
+    pub grace_ms: u64,
+    /// Log level.
+    pub log_level: String,
+    /// Whether logs are JSON lines.
+    pub log_json: bool,
+}
+
+impl Settings {
+    /// Layers: compiled-in defaults, then `file` (name and text), then `env`
+    /// (`MOOTHALL_<SECTION>_<KEY>`).
+    pub fn load(file: Option<(&str, &str)>, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut layers = parse("config/default.toml", DEFAULTS, &mut problems);
+        if let Some((name, text)) = file {
+            let table = parse(name, text, &mut problems);
+            overlay(&mut layers, &table, name, &mut problems);
+        }
+        overlay_environment(&mut layers, env, &mut problems);
+        let name = file.map_or("settings", |(name, _)| name);
+        let settings = Self::read(&layers, name, &mut problems);
+        match settings {
+            Some(settings) => problems.or(settings),
+            None => Err(problems),
+        }
+    }
+
+    fn read(layers: &Table, file: &str, problems: &mut Problems) -> Option<Self> {
+        let section = |name: &str| layers.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
+        let path = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
+
+        let table = section("server");
+        let mut keys = Keys::new(&table, file, "server", problems);
+        let listen = keys.required_text("listen").and_then(|text| {
+            let address = text.parse().ok();
+            if address.is_none() {
+                keys.wrong("listen", format!("is `{text}`, must be an address with a port such as 127.0.0.1:8080"));
+            }
+            address
+        });
+        let max_body_bytes = keys.whole("max_body_bytes", 1024);
+        keys.finish();
+        let mut one_path = |name: &str, key: &str| {
+            let table = section(name);
+            let mut keys = Keys::new(&table, file, name, problems);
+            let found = path(keys.text(key));
+            keys.finish();
+            found
+        };
+        let store_path = one_path("store", "path");
+        let models_folder = one_path("models", "folder");
+        let consultations_folder = one_path("consultations", "folder");
+
+        let table = section("worker");
+        let mut keys = Keys::new(&table, file, "worker", problems);
+        let threads = keys.whole("threads", 0);
+        let batch = keys.whole("batch", 1);
+        let lease_ms = keys.whole("lease_ms", 1000);
+        let max_attempts = keys.whole("max_attempts", 1);
+        keys.finish();
+        let table = section("intake");
+        let mut keys = Keys::new(&table, file, "intake", problems);
+        let max_text_bytes = keys.whole("max_text_bytes", 1);
+        keys.finish();
+        let table = section("shutdown");
+        let mut keys = Keys::new(&table, file, "shutdown", problems);
+        let grace_ms = keys.whole("grace_ms", 0);
+        keys.finish();
+        let table = section("log");
+        let mut keys = Keys::new(&table, file, "log", problems);
+        let log_level = keys.choice("level", &["error", "warn", "info", "debug", "trace"]);
+        let log_format = keys.choice("format", &["human", "json"]);
+        keys.finish();
+        Some(Self {
+            listen: listen?,
+            max_body_bytes: max_body_bytes? as usize,
+            store_path,
+            models_folder,
+            consultations_folder,
+            threads: threads? as usize,
+            batch: batch?.min(4096) as usize,
+            lease_ms: lease_ms? as u64,
+            max_attempts: max_attempts? as u32,
+            max_text_bytes: max_text_bytes? as usize,
+            grace_ms: grace_ms? as u64,
+            log_level: log_level?,
+            log_json: log_format? == "json",
+        })
+    }
+}
+
+/// Puts a file's values over the defaults; a key or section that no default has is a problem.
+fn overlay(layers: &mut Table, table: &Table, file: &str, problems: &mut Problems) {
+    let sections: Vec<String> = layers.keys().cloned().collect();
+    for (name, value) in table {
+        match (layers.get_mut(name).and_then(Value::as_table_mut), value.as_table()) {
+            (Some(known), Some(given)) => {
+                for (key, value) in given {
+                    // Unknown keys are kept, so that reading the section names them.
+                    known.insert(key.clone(), value.clone());
+                }
+            }
+            (None, _) => problems.add(file, name, format!("is not a section; known sections: {}", sections.join(", "))),
+            (_, None) => problems.add(file, name, format!("must be a section written as [{name}]")),
+        }
+    }
+}
+
+/// `MOOTHALL_SERVER_LISTEN` over `server.listen`, and so on for every known key.
+fn overlay_environment(layers: &mut Table, env: &dyn Fn(&str) -> Option<String>, problems: &mut Problems) {
+    for (section, table) in layers.iter_mut() {
+        let Some(table) = table.as_table_mut() else { continue };
+        for (key, value) in table.iter_mut() {
+            let name = format!("MOOTHALL_{}_{}", section.to_uppercase(), key.to_uppercase());
+            let Some(text) = env(&name) else { continue };
+            match value {
+                Value::Integer(number) => match text.trim().parse() {
+                    Ok(given) => *number = given,
+                    Err(_) => problems.add(&name, "", format!("is `{text}`, must be a whole number")),
+                },
+                _ => *value = Value::String(text),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_defaults_are_valid() {
+        let settings = Settings::load(None, &|_| None).unwrap();
+        assert!(settings.listen.ip().is_loopback());
+        assert_eq!(settings.store_path, None);
+    }
+
+    #[test]
+    fn the_environment_stands_above_the_file_and_the_file_above_the_defaults() {
+        let file = "[worker]\nbatch = 7\nthreads = 3\n";
+        let env = |name: &str| (name == "MOOTHALL_WORKER_BATCH").then(|| "9".to_owned());
+        let settings = Settings::load(Some(("moothall.toml", file)), &env).unwrap();
+        assert_eq!((settings.batch, settings.threads), (9, 3));
+    }
+
+    #[test]
+    fn every_wrong_setting_is_named_with_its_file_and_key() {
+        let file = "[server]\nlisten = \"everywhere\"\n[wroker]\nbatch = 1\n[log]\nlevel = \"loud\"\ncolour = true\n";
+        let env = |name: &str| (name == "MOOTHALL_WORKER_THREADS").then(|| "many".to_owned());
+        let problems = Settings::load(Some(("moothall.toml", file)), &env).unwrap_err().to_string();
+        for expected in [
+            "moothall.toml: `server.listen` is `everywhere`",
+            "moothall.toml: `wroker` is not a section",
+            "moothall.toml: `log.level` is `loud`",
+            "moothall.toml: `log.colour` is not a key here",
+            "MOOTHALL_WORKER_THREADS: is `many`",
+        ] {
+            assert!(problems.contains(expected), "{expected} is not in\n{problems}");
+        }
+    }
+}
