@@ -46,12 +46,7 @@ impl Lifecycle {
     /// A lifecycle without tasks. `deadline` is how long work in hand may take
     /// after the first request to stop.
     pub fn new(pulse: Pulse, deadline: Duration) -> Self {
-        Self {
-            shutdown: Shutdown::new(),
-            pulse,
-            deadline,
-            tasks: JoinSet::new(),
-        }
+        Self { shutdown: Shutdown::new(), pulse, deadline, tasks: JoinSet::new() }
     }
 
     /// The tokens that tasks listen to.

@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
 
 use crate::pipeline::ports::{QueueError, StoreError};
@@ -33,8 +31,7 @@ impl Database {
     /// Opens the file, makes it where it is missing (mode 0600, new folders 0700)
     /// and brings its schema up to this binary's.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        protect(path)
-            .map_err(|error| StoreError::Failed(format!("open {}: {error}", path.display())))?;
+        protect(path).map_err(|error| StoreError::Failed(format!("open {}: {error}", path.display())))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -44,20 +41,11 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true);
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options.clone())
-            .await
-            .map_err(store_error)?;
+        let writer =
+            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(store_error)?;
         migrate(&writer).await?;
-        let reader = SqlitePoolOptions::new()
-            .max_connections(4)
-            .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self {
-            path: path.to_owned(),
-            writer,
-            reader,
-        })
+        let reader = SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
+        Ok(Self { path: path.to_owned(), writer, reader })
     }
 
     /// Where the file is.
@@ -108,18 +96,16 @@ fn protect(path: &Path) -> std::io::Result<()> {
 
 async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
     let known = MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0);
-    let table: Option<String> = sqlx::query_scalar(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
-    )
-    .fetch_optional(writer)
-    .await
-    .map_err(store_error)?;
+    let table: Option<String> =
+        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
+            .fetch_optional(writer)
+            .await
+            .map_err(store_error)?;
     if table.is_some() {
-        let found: i64 =
-            sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations")
-                .fetch_one(writer)
-                .await
-                .map_err(store_error)?;
+        let found: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations")
+            .fetch_one(writer)
+            .await
+            .map_err(store_error)?;
         if found > known {
             return Err(StoreError::NewerSchema { found, known });
         }
@@ -159,19 +145,11 @@ fn is_busy(error: &sqlx::Error) -> bool {
 /// The store's word for a database error.
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
 pub fn store_error(error: sqlx::Error) -> StoreError {
-    if is_busy(&error) {
-        StoreError::Busy(error.to_string())
-    } else {
-        StoreError::Failed(error.to_string())
-    }
+    if is_busy(&error) { StoreError::Busy(error.to_string()) } else { StoreError::Failed(error.to_string()) }
 }
 
 /// The queue's word for a database error.
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
 pub fn queue_error(error: sqlx::Error) -> QueueError {
-    if is_busy(&error) {
-        QueueError::Busy(error.to_string())
-    } else {
-        QueueError::Failed(error.to_string())
-    }
+    if is_busy(&error) { QueueError::Busy(error.to_string()) } else { QueueError::Failed(error.to_string()) }
 }

@@ -73,7 +73,5 @@ pub fn init_logs(format: LogFormat, level: Option<&str>) -> Result<(), Telemetry
 
 /// Counts from now on; the handle renders the counts for Prometheus.
 pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
-    PrometheusBuilder::new()
-        .install_recorder()
-        .map_err(|error| TelemetryError::Twice(error.to_string()))
+    PrometheusBuilder::new().install_recorder().map_err(|error| TelemetryError::Twice(error.to_string()))
 }

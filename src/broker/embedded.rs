@@ -15,9 +15,7 @@ use super::owners::{self, OwnerLock};
 use crate::domain::comment::{Comment, CommentId, CommentKey, ConsultationId, SourceName};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::identity::arrival_key;
-use crate::pipeline::ports::{
-    Delivery, Depth, ParkedArrival, Published, Queue, QueueError, Settlement,
-};
+use crate::pipeline::ports::{Delivery, Depth, ParkedArrival, Published, Queue, QueueError, Settlement};
 use crate::sqlite::{Database, queue_error};
 use crate::wire::CommentV1;
 
@@ -37,10 +35,7 @@ pub struct EmbeddedLimits {
 
 impl Default for EmbeddedLimits {
     fn default() -> Self {
-        Self {
-            lease_ms: 60_000,
-            delivery_budget: 20,
-        }
+        Self { lease_ms: 60_000, delivery_budget: 20 }
     }
 }
 
@@ -51,10 +46,19 @@ pub struct EmbeddedQueue {
     clock: Clock,
     owner: Arc<str>,
     limits: EmbeddedLimits,
+    only: Option<ConsultationId>,
     _alive: Arc<OwnerLock>,
 }
 
 impl EmbeddedQueue {
+    /// Keeps to one consultation's arrivals: others are neither handed out nor
+    /// counted where no consultation is named.
+    #[must_use]
+    pub fn only(mut self, consultation: Option<ConsultationId>) -> Self {
+        self.only = consultation;
+        self
+    }
+
     /// A queue over an open file. `owner` is this process's own random name; the
     /// leases of owners on this machine that are gone are taken back at once.
     pub async fn open(
@@ -64,13 +68,7 @@ impl EmbeddedQueue {
         limits: EmbeddedLimits,
     ) -> Result<Self, QueueError> {
         let (alive, dead) = lock(database.path(), owner)?;
-        let queue = Self {
-            database,
-            clock,
-            owner: owner.into(),
-            limits,
-            _alive: Arc::new(alive),
-        };
+        let queue = Self { database, clock, owner: owner.into(), limits, only: None, _alive: Arc::new(alive) };
         for owner in dead {
             let released = queue.release(&owner, 0).await?;
             if released > 0 {
@@ -103,8 +101,7 @@ impl EmbeddedQueue {
 }
 
 fn lock(path: &Path, owner: &str) -> Result<(OwnerLock, Vec<String>), QueueError> {
-    owners::take(path, owner)
-        .map_err(|error| QueueError::Failed(format!("lock beside {}: {error}", path.display())))
+    owners::take(path, owner).map_err(|error| QueueError::Failed(format!("lock beside {}: {error}", path.display())))
 }
 
 #[derive(sqlx::FromRow)]
@@ -119,22 +116,15 @@ struct Leased {
 impl Leased {
     fn decode(&self) -> Result<Comment, String> {
         let payload = self.payload.as_deref().ok_or("the payload is missing")?;
-        let (Some(consultation), Some(source)) = (
-            ConsultationId::new(&self.consultation),
-            SourceName::new(&self.source),
-        ) else {
+        let (Some(consultation), Some(source)) =
+            (ConsultationId::new(&self.consultation), SourceName::new(&self.source))
+        else {
             return Err("the row has no consultation or source".to_owned());
         };
         // The position and not the message: the message could quote the text.
-        let wire: CommentV1 = serde_json::from_str(payload).map_err(|error| {
-            format!(
-                "not a comment at line {} column {}",
-                error.line(),
-                error.column()
-            )
-        })?;
-        wire.into_comment(&consultation, &source)
-            .map_err(|error| error.to_string())
+        let wire: CommentV1 = serde_json::from_str(payload)
+            .map_err(|error| format!("not a comment at line {} column {}", error.line(), error.column()))?;
+        wire.into_comment(&consultation, &source).map_err(|error| error.to_string())
     }
 }
 
@@ -172,18 +162,10 @@ impl Queue for EmbeddedQueue {
                     .push_bind(now_ms);
             });
             insert.push(" ON CONFLICT (consultation, source, id, arrival_key) DO NOTHING");
-            new += insert
-                .build()
-                .execute(&mut *tx)
-                .await
-                .map_err(queue_error)?
-                .rows_affected();
+            new += insert.build().execute(&mut *tx).await.map_err(queue_error)?.rows_affected();
         }
         tx.commit().await.map_err(queue_error)?;
-        Ok(Published {
-            new,
-            known: comments.len() as u64 - new,
-        })
+        Ok(Published { new, known: comments.len() as u64 - new })
     }
 
     async fn receive(&self, max: usize) -> Result<Vec<Delivery>, QueueError> {
@@ -194,13 +176,15 @@ impl Queue for EmbeddedQueue {
             "UPDATE queue SET state = 'leased', lease_owner = $1, lease_until_ms = $2, \
              attempts = attempts + 1, deliveries = deliveries + 1 \
              WHERE sequence IN (SELECT sequence FROM queue \
-                 WHERE state = 'waiting' AND run_at_ms <= $3 ORDER BY sequence LIMIT $4) \
+                 WHERE state = 'waiting' AND run_at_ms <= $3 \
+                 AND ($5 IS NULL OR consultation = $5) ORDER BY sequence LIMIT $4) \
              RETURNING sequence, consultation, source, payload, deliveries",
         )
         .bind(&*self.owner)
         .bind(now_ms + self.limits.lease_ms)
         .bind(now_ms)
         .bind(max as i64)
+        .bind(self.only.as_ref().map(ConsultationId::as_str))
         .fetch_all(&mut *tx)
         .await
         .map_err(queue_error)?;
@@ -250,11 +234,7 @@ impl Queue for EmbeddedQueue {
                 list.push_bind(*tag);
             }
             update.push(")");
-            update
-                .build()
-                .execute(&mut *tx)
-                .await
-                .map_err(queue_error)?;
+            update.build().execute(&mut *tx).await.map_err(queue_error)?;
         }
         park_spent(&mut tx, self.limits.delivery_budget).await?;
         tx.commit().await.map_err(queue_error)
@@ -265,7 +245,7 @@ impl Queue for EmbeddedQueue {
             "SELECT state, count(*) FROM queue WHERE state IN ('waiting', 'leased', 'parked') \
              AND ($1 IS NULL OR consultation = $1) GROUP BY state",
         )
-        .bind(consultation.map(ConsultationId::as_str))
+        .bind(consultation.or(self.only.as_ref()).map(ConsultationId::as_str))
         .fetch_all(self.database.reader())
         .await
         .map_err(queue_error)?;
@@ -294,11 +274,7 @@ impl Queue for EmbeddedQueue {
                 list.push_bind(*tag);
             }
             update.push(")");
-            update
-                .build()
-                .execute(&mut *tx)
-                .await
-                .map_err(queue_error)?;
+            update.build().execute(&mut *tx).await.map_err(queue_error)?;
         }
         tx.commit().await.map_err(queue_error)
     }
@@ -328,18 +304,9 @@ impl Queue for EmbeddedQueue {
                 let key = ConsultationId::new(consultation)
                     .zip(SourceName::new(source))
                     .zip(CommentId::new(id))
-                    .map(|((consultation, source), id)| CommentKey {
-                        consultation,
-                        source,
-                        id,
-                    })
+                    .map(|((consultation, source), id)| CommentKey { consultation, source, id })
                     .ok_or_else(|| QueueError::Failed("a parked row without a name".to_owned()))?;
-                Ok(ParkedArrival {
-                    key,
-                    sequence,
-                    attempts: deliveries as u32,
-                    reason: reason.unwrap_or_default(),
-                })
+                Ok(ParkedArrival { key, sequence, attempts: deliveries as u32, reason: reason.unwrap_or_default() })
             })
             .collect()
     }
@@ -383,12 +350,7 @@ async fn retry(
     Ok(())
 }
 
-async fn park(
-    conn: &mut SqliteConnection,
-    owner: &str,
-    tag: i64,
-    reason: &str,
-) -> Result<(), QueueError> {
+async fn park(conn: &mut SqliteConnection, owner: &str, tag: i64, reason: &str) -> Result<(), QueueError> {
     sqlx::query(
         "UPDATE queue SET state = 'parked', last_error = $1, lease_owner = NULL, \
          lease_until_ms = NULL WHERE sequence = $2 AND state = 'leased' AND lease_owner = $3",
@@ -404,11 +366,7 @@ async fn park(
 
 /// Takes back leases that ran out. Their attempt counts: it may be the comment
 /// itself that ends every process that touches it.
-async fn expire(
-    conn: &mut SqliteConnection,
-    now_ms: i64,
-    delivery_budget: u32,
-) -> Result<(), QueueError> {
+async fn expire(conn: &mut SqliteConnection, now_ms: i64, delivery_budget: u32) -> Result<(), QueueError> {
     sqlx::query(
         "UPDATE queue SET state = 'waiting', lease_owner = NULL, lease_until_ms = NULL \
          WHERE state = 'leased' AND lease_until_ms <= $1",
@@ -427,9 +385,7 @@ async fn park_spent(conn: &mut SqliteConnection, delivery_budget: u32) -> Result
         "UPDATE queue SET state = 'parked', last_error = $1 \
          WHERE state = 'waiting' AND attempts > 0 AND attempts >= $2",
     )
-    .bind(format!(
-        "delivery budget of {delivery_budget} attempts spent"
-    ))
+    .bind(format!("delivery budget of {delivery_budget} attempts spent"))
     .bind(i64::from(delivery_budget))
     .execute(conn)
     .await

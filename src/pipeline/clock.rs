@@ -19,11 +19,7 @@ impl Clock {
 
     /// The machine's clock.
     pub fn system() -> Self {
-        Self::new(|| {
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_millis() as i64)
-        })
+        Self::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64))
     }
 
     /// A clock that moves only when told to.

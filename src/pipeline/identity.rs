@@ -36,30 +36,12 @@ pub fn hash_of(parts: &[&str]) -> String {
 
 fn content_hash(comment: &Comment) -> String {
     let mut hash = Sha256::new();
-    let Comment {
-        key: _,
-        revision: _,
-        edited_at,
-        text,
-        posted_at,
-        author,
-        url,
-        parent_id,
-        language,
-        groups,
-    } = comment;
+    let Comment { key: _, revision: _, edited_at, text, posted_at, author, url, parent_id, language, groups } = comment;
     update(&mut hash, Some(text));
     for time in [edited_at, posted_at] {
         update(&mut hash, time.map(|time| time.to_string()).as_deref());
     }
-    for part in [
-        &author.id,
-        &author.name,
-        &author.email,
-        url,
-        parent_id,
-        language,
-    ] {
+    for part in [&author.id, &author.name, &author.email, url, parent_id, language] {
         update(&mut hash, part.as_deref());
     }
     for (name, value) in groups {
@@ -178,37 +160,18 @@ mod tests {
 
     #[test]
     fn an_explicit_revision_alone_names_the_arrival() {
-        let first = Comment {
-            revision: Some(3),
-            ..comment("a")
-        };
-        let second = Comment {
-            revision: Some(3),
-            ..comment("b")
-        };
+        let first = Comment { revision: Some(3), ..comment("a") };
+        let second = Comment { revision: Some(3), ..comment("b") };
         assert_eq!(arrival_key(&first), arrival_key(&second));
     }
 
     #[test]
     fn the_strongest_shared_evidence_orders_revisions() {
-        let order = |revision, edited_at_ms, sequence| RevisionOrder {
-            revision,
-            edited_at_ms,
-            sequence,
-        };
+        let order = |revision, edited_at_ms, sequence| RevisionOrder { revision, edited_at_ms, sequence };
         let late_but_older = order(Some(1), None, 9);
-        assert_eq!(
-            order(Some(2), None, 1).compare(late_but_older),
-            Ordering::Greater
-        );
-        assert_eq!(
-            order(None, Some(5), 1).compare(order(None, Some(4), 2)),
-            Ordering::Greater
-        );
-        assert_eq!(
-            order(None, None, 2).compare(order(Some(7), Some(7), 1)),
-            Ordering::Greater
-        );
+        assert_eq!(order(Some(2), None, 1).compare(late_but_older), Ordering::Greater);
+        assert_eq!(order(None, Some(5), 1).compare(order(None, Some(4), 2)), Ordering::Greater);
+        assert_eq!(order(None, None, 2).compare(order(Some(7), Some(7), 1)), Ordering::Greater);
     }
 
     #[test]

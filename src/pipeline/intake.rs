@@ -39,11 +39,7 @@ pub struct IntakeLimits {
 
 impl Default for IntakeLimits {
     fn default() -> Self {
-        Self {
-            chunk_rows: 500,
-            chunk_bytes: 8 * 1024 * 1024,
-            text_bytes: 1024 * 1024,
-        }
+        Self { chunk_rows: 500, chunk_bytes: 8 * 1024 * 1024, text_bytes: 1024 * 1024 }
     }
 }
 
@@ -210,8 +206,7 @@ impl Intake<'_> {
                     self.counts.known += 1;
                 }
                 Met::OtherText => {
-                    let detail =
-                        "the id stands above with another text; that one was taken".to_owned();
+                    let detail = "the id stands above with another text; that one was taken".to_owned();
                     self.fail(failed_row(&comment, self.read, "duplicate_id", detail));
                 }
             },
@@ -226,8 +221,7 @@ impl Intake<'_> {
 
     fn is_full(&self) -> bool {
         let limits = &self.deps.limits;
-        self.comments.len() + self.failed.len() >= limits.chunk_rows
-            || self.bytes >= limits.chunk_bytes
+        self.comments.len() + self.failed.len() >= limits.chunk_rows || self.bytes >= limits.chunk_bytes
     }
 
     async fn flush(&mut self) -> Result<(), IntakeError> {
@@ -287,13 +281,7 @@ impl Seen {
         let revision = comment.revision.map(|r| r.to_string()).unwrap_or_default();
         let edited_at = comment.edited_at.map(|t| t.to_string()).unwrap_or_default();
         let mut hash = Sha256::new();
-        for part in [
-            key.consultation.as_str(),
-            key.source.as_str(),
-            key.id.as_str(),
-            &revision,
-            &edited_at,
-        ] {
+        for part in [key.consultation.as_str(), key.source.as_str(), key.id.as_str(), &revision, &edited_at] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         }

@@ -47,19 +47,12 @@ impl Failure {
             | Self::Store(StoreError::Damaged(_)) => Settlement::Park(self.to_string()),
             // Not the comment's fault: it waits, however long that takes.
             Self::Engine(EngineError::Models { .. } | EngineError::Stopped(_)) => {
-                Settlement::Retry {
-                    after_ms: ENGINE_PAUSE_MS,
-                    counts: false,
-                }
+                Settlement::Retry { after_ms: ENGINE_PAUSE_MS, counts: false }
             }
-            Self::Store(StoreError::Busy(_)) => Settlement::Retry {
-                after_ms: STORE_BUSY_PAUSE_MS,
-                counts: false,
-            },
-            Self::Store(StoreError::NewerSchema { .. }) => Settlement::Retry {
-                after_ms: NEWER_SCHEMA_PAUSE_MS,
-                counts: false,
-            },
+            Self::Store(StoreError::Busy(_)) => Settlement::Retry { after_ms: STORE_BUSY_PAUSE_MS, counts: false },
+            Self::Store(StoreError::NewerSchema { .. }) => {
+                Settlement::Retry { after_ms: NEWER_SCHEMA_PAUSE_MS, counts: false }
+            }
             // 1 s, 2 s, 4 s ... up to 5 minutes: with 20 attempts over an hour until parked.
             Self::Store(StoreError::Failed(_)) => Settlement::Retry {
                 after_ms: (1_000 << attempt.saturating_sub(1).min(9)).min(LONGEST_PAUSE_MS),
@@ -134,30 +127,15 @@ struct Ready {
 
 /// Judges and stores a batch; a failure that one comment may cause is narrowed
 /// down to that comment.
-pub(super) async fn judge_and_record(
-    judge: &Arc<dyn Judge>,
-    store: &dyn Store,
-    deliveries: Vec<Delivery>,
-) -> Outcome {
+pub(super) async fn judge_and_record(judge: &Arc<dyn Judge>, store: &dyn Store, deliveries: Vec<Delivery>) -> Outcome {
     let mut outcome = Outcome::default();
     let mut batch = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
-        let Delivery {
-            tag,
-            comment,
-            attempt,
-            sequence,
-        } = delivery;
+        let Delivery { tag, comment, attempt, sequence } = delivery;
         let failure = match comment {
             Ok(comment) => match judge.version(&comment.key.consultation) {
                 Some(version) => {
-                    batch.push(Ready {
-                        tag,
-                        attempt,
-                        sequence,
-                        comment,
-                        version,
-                    });
+                    batch.push(Ready { tag, attempt, sequence, comment, version });
                     continue;
                 }
                 None => Failure::NoRulebook(comment.key.consultation),
@@ -219,11 +197,7 @@ async fn try_batch(
     let judged: Vec<Judged> = batch
         .iter()
         .zip(assessments)
-        .map(|(ready, assessment)| Judged {
-            comment: ready.comment.clone(),
-            sequence: ready.sequence,
-            assessment,
-        })
+        .map(|(ready, assessment)| Judged { comment: ready.comment.clone(), sequence: ready.sequence, assessment })
         .collect();
     let recorded = store.record(&judged).await.map_err(Failure::Store)?;
     outcome.progress.judged += fresh;
@@ -236,15 +210,8 @@ async fn try_batch(
 
 /// One assessment per delivery, and how many the judge had to make: an equal
 /// text under the same version is judged once.
-async fn assess(
-    judge: &Arc<dyn Judge>,
-    store: &dyn Store,
-    batch: &[Ready],
-) -> Result<(Vec<Assessment>, u64), Failure> {
-    let hashes: Vec<String> = batch
-        .iter()
-        .map(|ready| text_hash(&ready.comment.text))
-        .collect();
+async fn assess(judge: &Arc<dyn Judge>, store: &dyn Store, batch: &[Ready]) -> Result<(Vec<Assessment>, u64), Failure> {
+    let hashes: Vec<String> = batch.iter().map(|ready| text_hash(&ready.comment.text)).collect();
     let mut known: HashMap<(&PipelineVersion, &str), Assessment> = HashMap::new();
     for (version, wanted) in wanted(batch, &hashes) {
         let found = match store.cached(version, &wanted).await {
@@ -275,11 +242,7 @@ async fn assess(
     if !comments.is_empty() {
         let made = judge_apart(judge, comments).await?;
         if made.len() != missing.len() {
-            let why = format!(
-                "gave {} assessments for {} comments",
-                made.len(),
-                missing.len()
-            );
+            let why = format!("gave {} assessments for {} comments", made.len(), missing.len());
             return Err(Failure::Engine(EngineError::Stopped(why)));
         }
         known.extend(missing.into_iter().zip(made));
@@ -312,27 +275,17 @@ fn wanted<'a>(batch: &'a [Ready], hashes: &[String]) -> Vec<(&'a PipelineVersion
 
 /// `wanted` as borrowed from `hashes`, which lives longer.
 fn hashes_of<'a>(hashes: &'a [String], wanted: &[String]) -> impl Iterator<Item = &'a str> {
-    wanted.iter().filter_map(|wanted| {
-        hashes
-            .iter()
-            .find(|hash| *hash == wanted)
-            .map(String::as_str)
-    })
+    wanted.iter().filter_map(|wanted| hashes.iter().find(|hash| *hash == wanted).map(String::as_str))
 }
 
 /// Runs the judge in a task of its own, so that its panic ends that task and no more.
-async fn judge_apart(
-    judge: &Arc<dyn Judge>,
-    comments: Vec<Comment>,
-) -> Result<Vec<Assessment>, Failure> {
+async fn judge_apart(judge: &Arc<dyn Judge>, comments: Vec<Comment>) -> Result<Vec<Assessment>, Failure> {
     let judge = judge.clone();
     let task = tokio::spawn(async move { judge.judge(&comments).await });
     match AbortOnDropHandle::new(task).await {
         Ok(judged) => judged.map_err(Failure::Engine),
         // The panic's message is not passed on: it could quote the text.
         Err(error) if error.is_panic() => Err(Failure::Panicked),
-        Err(_cancelled) => Err(Failure::Engine(EngineError::Stopped(
-            "the runtime is ending".to_owned(),
-        ))),
+        Err(_cancelled) => Err(Failure::Engine(EngineError::Stopped("the runtime is ending".to_owned()))),
     }
 }

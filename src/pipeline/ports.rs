@@ -51,6 +51,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What a double that only reads answers to the rest.
+    fn read_only() -> Self {
+        Self::Failed("this store only reads".to_owned())
+    }
+
     /// Whether the same call may succeed later without a person's help.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Busy(_))
@@ -146,11 +151,8 @@ pub trait Queue: Send + Sync {
     /// Gives back everything that this process holds, for redelivery.
     async fn release_all(&self) -> Result<u64, QueueError>;
     /// Parked arrivals, oldest first, at most `limit`.
-    async fn parked(
-        &self,
-        consultation: Option<&ConsultationId>,
-        limit: u32,
-    ) -> Result<Vec<ParkedArrival>, QueueError>;
+    async fn parked(&self, consultation: Option<&ConsultationId>, limit: u32)
+    -> Result<Vec<ParkedArrival>, QueueError>;
     /// Lets parked arrivals wait again with a fresh delivery budget. Returns how many.
     async fn replay(&self, consultation: Option<&ConsultationId>) -> Result<u64, QueueError>;
 }
@@ -305,6 +307,9 @@ pub struct OutboxRow {
 }
 
 /// Durable state: comments, current assessments, failures, disclosures.
+///
+/// The methods with a body are what a double for readers need not have; an
+/// adapter has them all, and the contract suite asks for each.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Stores judgements and their outbox rows in one transaction; effects happen once.
@@ -329,31 +334,36 @@ pub trait Store: Send + Sync {
     /// Counts of everything outside the queue (`waiting` and `parked` are zero here).
     async fn funnel(&self, consultation: &ConsultationId) -> Result<Funnel, StoreError>;
     /// Escalated comments, unacknowledged first, oldest first.
-    async fn disclosures(
-        &self,
-        consultation: Option<&ConsultationId>,
-    ) -> Result<Vec<Disclosure>, StoreError>;
+    async fn disclosures(&self, consultation: Option<&ConsultationId>) -> Result<Vec<Disclosure>, StoreError>;
     /// Records that a person has looked. `false` when the key is no escalated comment.
     async fn acknowledge(&self, key: &CommentKey, by: &str) -> Result<bool, StoreError>;
     /// Marks a comment as deleted at its source, also before the comment itself has
     /// arrived. A comment that then comes with an explicit revision above `revision`
     /// counts as written anew. `false` when it was withdrawn already.
-    async fn withdraw(&self, key: &CommentKey, revision: Option<i64>) -> Result<bool, StoreError>;
+    async fn withdraw(&self, key: &CommentKey, revision: Option<i64>) -> Result<bool, StoreError> {
+        let _ = (key, revision);
+        Err(StoreError::read_only())
+    }
     /// The pipeline version that this store's current judgements are made under.
-    async fn active_version(
-        &self,
-        consultation: &ConsultationId,
-    ) -> Result<Option<PipelineVersion>, StoreError>;
+    async fn active_version(&self, consultation: &ConsultationId) -> Result<Option<PipelineVersion>, StoreError> {
+        let _ = consultation;
+        Err(StoreError::read_only())
+    }
     /// Makes `version` the active one.
-    async fn adopt_version(
-        &self,
-        consultation: &ConsultationId,
-        version: &PipelineVersion,
-    ) -> Result<(), StoreError>;
+    async fn adopt_version(&self, consultation: &ConsultationId, version: &PipelineVersion) -> Result<(), StoreError> {
+        let _ = (consultation, version);
+        Err(StoreError::read_only())
+    }
     /// Messages that were not sent yet, oldest first, at most `limit`.
-    async fn unsent(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+    async fn unsent(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        let _ = limit;
+        Err(StoreError::read_only())
+    }
     /// Marks messages as sent.
-    async fn sent(&self, event_ids: &[String]) -> Result<(), StoreError>;
+    async fn sent(&self, event_ids: &[String]) -> Result<(), StoreError> {
+        let _ = event_ids;
+        Err(StoreError::read_only())
+    }
     /// Consultations with at least one comment or failure.
     async fn consultations(&self) -> Result<Vec<ConsultationId>, StoreError>;
     /// Succeeds when the store can be written to.

@@ -45,9 +45,6 @@ impl Pulse {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
         // A panic between two map operations leaves the map whole.
-        self.0
-            .troubles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -54,11 +54,7 @@ pub struct WorkerSettings {
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self {
-            batch: 64,
-            idle_ms: 100,
-            renew_ms: 20_000,
-        }
+        Self { batch: 64, idle_ms: 100, renew_ms: 20_000 }
     }
 }
 
@@ -107,11 +103,7 @@ pub enum Ended {
 }
 
 /// Works until asked to stop.
-pub async fn run(
-    deps: &WorkerDeps,
-    shutdown: &Shutdown,
-    progress: impl Fn(Progress) + Send + Sync,
-) -> Ended {
+pub async fn run(deps: &WorkerDeps, shutdown: &Shutdown, progress: impl Fn(Progress) + Send + Sync) -> Ended {
     let mut totals = Progress::default();
     let mut queue_pause = Duration::from_millis(deps.settings.idle_ms.max(1));
     while !shutdown.stop_intake.is_cancelled() {
@@ -274,10 +266,7 @@ async fn settle(deps: &WorkerDeps, settlements: &[(i64, Settlement)]) {
 }
 
 async fn give_back(deps: &WorkerDeps, tags: &[i64]) {
-    let now = Settlement::Retry {
-        after_ms: 0,
-        counts: false,
-    };
+    let now = Settlement::Retry { after_ms: 0, counts: false };
     let settlements: Vec<_> = tags.iter().map(|tag| (*tag, now.clone())).collect();
     match tokio::time::timeout(GIVE_BACK, deps.queue.settle(&settlements)).await {
         Ok(Ok(())) => tracing::info!(size = tags.len(), "gave deliveries back unfinished"),

@@ -78,10 +78,7 @@ struct PiiRecord {
 
 /// The comment as a row keeps it.
 pub fn comment_to_row(comment: &Comment) -> Result<String, StoreError> {
-    write(&CommentRecord {
-        v: VERSION,
-        comment: CommentV1::from(comment),
-    })
+    write(&CommentRecord { v: VERSION, comment: CommentV1::from(comment) })
 }
 
 /// The comment in a row.
@@ -89,21 +86,12 @@ pub fn comment_from_row(row: &str) -> Result<Comment, StoreError> {
     let record: CommentRecord = read(row)?;
     check_version(record.v)?;
     let (Some(consultation), Some(source)) = (
-        record
-            .comment
-            .consultation
-            .as_deref()
-            .and_then(ConsultationId::new),
+        record.comment.consultation.as_deref().and_then(ConsultationId::new),
         record.comment.source.as_deref().and_then(SourceName::new),
     ) else {
-        return Err(StoreError::Damaged(
-            "comment without consultation or source".to_owned(),
-        ));
+        return Err(StoreError::Damaged("comment without consultation or source".to_owned()));
     };
-    record
-        .comment
-        .into_comment(&consultation, &source)
-        .map_err(|error| StoreError::Damaged(error.to_string()))
+    record.comment.into_comment(&consultation, &source).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
 /// The assessment as a row keeps it.
@@ -125,11 +113,7 @@ fn write(record: &impl Serialize) -> Result<String, StoreError> {
 fn read<'a, T: Deserialize<'a>>(row: &'a str) -> Result<T, StoreError> {
     // The error of the JSON reader could quote the row, which holds a person's words.
     serde_json::from_str(row).map_err(|error| {
-        StoreError::Damaged(format!(
-            "not readable at line {} column {}",
-            error.line(),
-            error.column()
-        ))
+        StoreError::Damaged(format!("not readable at line {} column {}", error.line(), error.column()))
     })
 }
 
@@ -137,9 +121,7 @@ fn check_version(found: u32) -> Result<(), StoreError> {
     if found == VERSION {
         Ok(())
     } else {
-        Err(StoreError::Damaged(format!(
-            "record version {found}, this binary reads {VERSION}"
-        )))
+        Err(StoreError::Damaged(format!("record version {found}, this binary reads {VERSION}")))
     }
 }
 
@@ -176,10 +158,7 @@ fn to_record(assessment: &Assessment) -> AssessmentRecord {
                 rule: reason.rule.clone(),
             })
             .collect(),
-        attributes: attributes
-            .iter()
-            .map(|(attribute, p)| (attribute.key().to_owned(), p.get()))
-            .collect(),
+        attributes: attributes.iter().map(|(attribute, p)| (attribute.key().to_owned(), p.get())).collect(),
         themes: themes.as_ref().map(|tags| {
             tags.iter()
                 .map(|tag| ThemeRecord {
@@ -199,25 +178,15 @@ fn to_record(assessment: &Assessment) -> AssessmentRecord {
         language: language.code().to_owned(),
         pii: pii
             .iter()
-            .map(|pii| PiiRecord {
-                kind: pii.kind.key().to_owned(),
-                span: pair(pii.span),
-                certain: pii.certain,
-            })
+            .map(|pii| PiiRecord { kind: pii.kind.key().to_owned(), span: pair(pii.span), certain: pii.certain })
             .collect(),
         words: *word_count,
         pipeline: pipeline_version.0.clone(),
     }
 }
 
-fn labels<L: Copy + PartialEq>(
-    all: &Distribution<L>,
-    key: fn(L) -> &'static str,
-) -> Vec<(String, f32)> {
-    all.entries()
-        .iter()
-        .map(|(label, p)| (key(*label).to_owned(), p.get()))
-        .collect()
+fn labels<L: Copy + PartialEq>(all: &Distribution<L>, key: fn(L) -> &'static str) -> Vec<(String, f32)> {
+    all.entries().iter().map(|(label, p)| (key(*label).to_owned(), p.get())).collect()
 }
 
 fn from_record(record: AssessmentRecord) -> Result<Assessment, StoreError> {
@@ -243,14 +212,8 @@ fn from_record(record: AssessmentRecord) -> Result<Assessment, StoreError> {
             .into_iter()
             .map(|(key, p)| Ok((attribute(&key)?, probability(p)?)))
             .collect::<Result<_, StoreError>>()?,
-        themes: record
-            .themes
-            .map(|tags| tags.into_iter().map(theme).collect())
-            .transpose()?,
-        stance: record
-            .stance
-            .map(|entry| label("stance", Stance::from_key, &entry))
-            .transpose()?,
+        themes: record.themes.map(|tags| tags.into_iter().map(theme).collect()).transpose()?,
+        stance: record.stance.map(|entry| label("stance", Stance::from_key, &entry)).transpose()?,
         sentiment: record
             .sentiment
             .map(|sentiment| {
@@ -264,10 +227,7 @@ fn from_record(record: AssessmentRecord) -> Result<Assessment, StoreError> {
                 })
             })
             .transpose()?,
-        tone: record
-            .tone
-            .map(|entry| label("tone", Tone::from_key, &entry))
-            .transpose()?,
+        tone: record.tone.map(|entry| label("tone", Tone::from_key, &entry)).transpose()?,
         language: Language::new(record.language),
         pii: record
             .pii
@@ -288,14 +248,8 @@ fn from_record(record: AssessmentRecord) -> Result<Assessment, StoreError> {
 fn theme(tag: ThemeRecord) -> Result<ThemeTag, StoreError> {
     Ok(ThemeTag {
         theme: known("theme", &tag.id, ThemeId::new(&tag.id))?,
-        score: Score {
-            probability: probability(tag.p)?,
-            span: tag.span.map(span).transpose()?,
-        },
-        position: tag
-            .position
-            .map(|entry| label("position", Attitude::from_key, &entry))
-            .transpose()?,
+        score: Score { probability: probability(tag.p)?, span: tag.span.map(span).transpose()? },
+        position: tag.position.map(|entry| label("position", Attitude::from_key, &entry)).transpose()?,
     })
 }
 
@@ -308,16 +262,11 @@ fn attribute(key: &str) -> Result<Attribute, StoreError> {
 }
 
 fn probability(p: f32) -> Result<Probability, StoreError> {
-    Probability::new(p)
-        .ok_or_else(|| StoreError::Damaged(format!("probability {p} outside 0 to 1")))
+    Probability::new(p).ok_or_else(|| StoreError::Damaged(format!("probability {p} outside 0 to 1")))
 }
 
 fn span((start, end): (usize, usize)) -> Result<Span, StoreError> {
-    if start <= end {
-        Ok(Span { start, end })
-    } else {
-        Err(StoreError::Damaged(format!("span {start} to {end}")))
-    }
+    if start <= end { Ok(Span { start, end }) } else { Err(StoreError::Damaged(format!("span {start} to {end}"))) }
 }
 
 fn label<L>(
@@ -333,12 +282,8 @@ fn distribution<L: Copy + PartialEq>(
     from_key: fn(&str) -> Option<L>,
     all: &[(String, f32)],
 ) -> Result<Distribution<L>, StoreError> {
-    let entries = all
-        .iter()
-        .map(|entry| label(what, from_key, entry))
-        .collect::<Result<_, _>>()?;
-    Distribution::new(entries)
-        .ok_or_else(|| StoreError::Damaged(format!("{what} without any label")))
+    let entries = all.iter().map(|entry| label(what, from_key, entry)).collect::<Result<_, _>>()?;
+    Distribution::new(entries).ok_or_else(|| StoreError::Damaged(format!("{what} without any label")))
 }
 
 #[cfg(test)]

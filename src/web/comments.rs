@@ -44,10 +44,7 @@ struct LineFailure {
 }
 
 /// Takes comments; when it answers 202 they survive a crash.
-pub async fn post(
-    State(web): State<Web>,
-    request: Request<Body>,
-) -> Result<(StatusCode, Json<Taken>), ApiError> {
+pub async fn post(State(web): State<Web>, request: Request<Body>) -> Result<(StatusCode, Json<Taken>), ApiError> {
     let kind = content_type(&request).ok_or(ApiError::UnsupportedType)?;
     // Taken before the body is read: bodies in memory are bounded by both limits.
     let _place = web.places.try_acquire().map_err(|_| ApiError::Busy)?;
@@ -89,47 +86,31 @@ async fn read_body(request: Request<Body>, limit: usize) -> Result<Bytes, ApiErr
         return Err(ApiError::TooLarge { limit });
     }
     to_bytes(request.into_body(), limit).await.map_err(|error| {
-        let too_long = std::error::Error::source(&error)
-            .is_some_and(|source| source.to_string().contains("length limit"));
-        if too_long {
-            ApiError::TooLarge { limit }
-        } else {
-            ApiError::Incomplete
-        }
+        let too_long =
+            std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("length limit"));
+        if too_long { ApiError::TooLarge { limit } } else { ApiError::Incomplete }
     })
 }
 
 async fn one(web: &Web, kind: Kind, body: &[u8]) -> Result<Taken, ApiError> {
-    let value: Value = serde_json::from_slice(body).map_err(|error| ApiError::NotJson {
-        line: error.line(),
-        column: error.column(),
-    })?;
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| ApiError::NotJson { line: error.line(), column: error.column() })?;
     let incoming = match (kind, value) {
         (Kind::Event, Value::Object(object)) => event(object, &web.deps.defaults),
         (_, value) => incoming(value, &web.deps.defaults),
     };
-    let incoming = incoming
-        .and_then(|incoming| welcome(web, incoming))
-        .map_err(ApiError::Refused)?;
+    let incoming = incoming.and_then(|incoming| welcome(web, incoming)).map_err(ApiError::Refused)?;
     match incoming {
         Incoming::Comment(comment) => {
             // Refused at the door, with the sender told: not a row of a failed file.
             let comment = admit(*comment, 0, &web.deps.limits.intake)
                 .map_err(|failed| ApiError::Refused(Refusal::new("text", failed.detail)))?;
             let Published { new, known } = web.deps.queue.publish(&[comment]).await?;
-            Ok(Taken {
-                accepted: new,
-                known,
-                ..Taken::default()
-            })
+            Ok(Taken { accepted: new, known, ..Taken::default() })
         }
         Incoming::Withdraw(key, revision) => {
             let withdrawn = web.deps.store.withdraw(&key, revision).await?;
-            Ok(Taken {
-                withdrawn: u64::from(withdrawn),
-                known: u64::from(!withdrawn),
-                ..Taken::default()
-            })
+            Ok(Taken { withdrawn: u64::from(withdrawn), known: u64::from(!withdrawn), ..Taken::default() })
         }
     }
 }
@@ -143,10 +124,7 @@ fn welcome(web: &Web, incoming: Incoming) -> Result<Incoming, Refusal> {
     if (web.deps.knows)(consultation) {
         Ok(incoming)
     } else {
-        Err(Refusal::new(
-            "consultation",
-            "no such consultation is served here",
-        ))
+        Err(Refusal::new("consultation", "no such consultation is served here"))
     }
 }
 
@@ -161,11 +139,7 @@ struct Batch {
 impl Batch {
     fn fail(&mut self, failed: FailedRow, field: String) {
         if self.taken.failures.len() < REFUSALS_LISTED {
-            self.taken.failures.push(LineFailure {
-                line: failed.row,
-                field,
-                detail: failed.detail.clone(),
-            });
+            self.taken.failures.push(LineFailure { line: failed.row, field, detail: failed.detail.clone() });
         }
         self.taken.failed += 1;
         self.failed.push(failed);
@@ -186,12 +160,10 @@ async fn lines(web: &Web, body: &[u8]) -> Result<Taken, ApiError> {
             .and_then(|value| incoming(value, &web.deps.defaults))
             .and_then(|incoming| welcome(web, incoming));
         match incoming {
-            Ok(Incoming::Comment(comment)) => {
-                match admit(*comment, line, &web.deps.limits.intake) {
-                    Ok(comment) => batch.comments.push(comment),
-                    Err(failed) => batch.fail(failed, "text".to_owned()),
-                }
-            }
+            Ok(Incoming::Comment(comment)) => match admit(*comment, line, &web.deps.limits.intake) {
+                Ok(comment) => batch.comments.push(comment),
+                Err(failed) => batch.fail(failed, "text".to_owned()),
+            },
             Ok(Incoming::Withdraw(key, revision)) => batch.withdrawals.push((key, revision)),
             Err(refusal) => {
                 let failed = unreadable(web, line, bytes, &refusal);

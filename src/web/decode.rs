@@ -51,27 +51,20 @@ pub fn event(mut event: Map<String, Value>, defaults: &Defaults) -> Result<Incom
     attribute("id")?;
     // The comment's own source stands in its data. Without one, the sender's name
     // keeps two sites apart that count their comments alike.
-    let source = SourceName::new(attribute("source")?)
-        .ok_or_else(|| Refusal::new("source", "expected a text"))?;
+    let source = SourceName::new(attribute("source")?).ok_or_else(|| Refusal::new("source", "expected a text"))?;
     let kind = attribute("type")?.to_owned();
     let time = match event.get("time") {
         None | Some(Value::Null) => None,
-        Some(time) => Some(
-            serde_json::from_value::<Timestamp>(time.clone())
-                .map_err(|_| Refusal::new("time", EXPECTED_TIME))?,
-        ),
+        Some(time) => {
+            Some(serde_json::from_value::<Timestamp>(time.clone()).map_err(|_| Refusal::new("time", EXPECTED_TIME))?)
+        }
     };
     let Some(Value::Object(data)) = event.remove("data") else {
         return Err(Refusal::new("data", "expected an object"));
     };
-    let defaults = Defaults {
-        consultation: defaults.consultation.clone(),
-        source,
-    };
+    let defaults = Defaults { consultation: defaults.consultation.clone(), source };
     match kind.as_str() {
-        "comment.created.v1" => {
-            comment(&data, &defaults, "data.").map(|comment| Incoming::Comment(Box::new(comment)))
-        }
+        "comment.created.v1" => comment(&data, &defaults, "data.").map(|comment| Incoming::Comment(Box::new(comment))),
         "comment.edited.v1" => {
             let mut comment = comment(&data, &defaults, "data.")?;
             if comment.revision.is_none() && comment.edited_at.is_none() {
@@ -86,20 +79,13 @@ pub fn event(mut event: Map<String, Value>, defaults: &Defaults) -> Result<Incom
             let gone = comment(&data, &defaults, "data.")?;
             Ok(Incoming::Withdraw(gone.key, gone.revision))
         }
-        _ => Err(Refusal::new(
-            "type",
-            "expected comment.created.v1, comment.edited.v1 or comment.deleted.v1",
-        )),
+        _ => Err(Refusal::new("type", "expected comment.created.v1, comment.edited.v1 or comment.deleted.v1")),
     }
 }
 
 const EXPECTED_TIME: &str = "expected a time such as 2024-05-01T10:00:00Z";
 
-fn comment(
-    object: &Map<String, Value>,
-    defaults: &Defaults,
-    prefix: &str,
-) -> Result<Comment, Refusal> {
+fn comment(object: &Map<String, Value>, defaults: &Defaults, prefix: &str) -> Result<Comment, Refusal> {
     let refuse = |field: &str, detail: &str| Refusal::new(format!("{prefix}{field}"), detail);
     for field in ["id", "text"] {
         if !object.contains_key(field) {
@@ -110,11 +96,10 @@ fn comment(
         let field = wrong_field(object);
         refuse(field, expected(field))
     })?;
-    wire.into_comment(&defaults.consultation, &defaults.source)
-        .map_err(|error| match error {
-            CommentError::EmptyId => refuse("id", "is empty"),
-            CommentError::EmptyName(field) => refuse(field, "is empty"),
-        })
+    wire.into_comment(&defaults.consultation, &defaults.source).map_err(|error| match error {
+        CommentError::EmptyId => refuse("id", "is empty"),
+        CommentError::EmptyName(field) => refuse(field, "is empty"),
+    })
 }
 
 /// The first field that spoils an otherwise good comment.
@@ -136,10 +121,7 @@ fn wrong_field(object: &Map<String, Value>) -> &'static str {
 }
 
 fn expected(field: &str) -> &'static str {
-    FIELDS
-        .iter()
-        .find(|(name, _)| *name == field)
-        .map_or("cannot be read", |(_, expected)| expected)
+    FIELDS.iter().find(|(name, _)| *name == field).map_or("cannot be read", |(_, expected)| expected)
 }
 
 const FIELDS: &[(&str, &str)] = &[
@@ -150,10 +132,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("revision", "expected a whole number"),
     ("edited_at", EXPECTED_TIME),
     ("posted_at", EXPECTED_TIME),
-    (
-        "author",
-        "expected a text, or an object with id, name and email",
-    ),
+    ("author", "expected a text, or an object with id, name and email"),
     ("url", "expected a text"),
     ("parent_id", "expected a text or a number"),
     ("language", "expected a text"),
@@ -191,20 +170,11 @@ mod tests {
         refused(json!({"id": " ", "text": "x"}), "id");
         refused(json!({"id": "1", "text": 5}), "text");
         refused(json!({"id": "1", "text": "x", "revision": "2"}), "revision");
-        refused(
-            json!({"id": "1", "text": "x", "edited_at": "noon"}),
-            "edited_at",
-        );
-        refused(
-            json!({"id": "1", "text": "x", "groups": {"ward": 1}}),
-            "groups",
-        );
+        refused(json!({"id": "1", "text": "x", "edited_at": "noon"}), "edited_at");
+        refused(json!({"id": "1", "text": "x", "groups": {"ward": 1}}), "groups");
         refused(json!({"id": "1", "text": "x", "source": ""}), "source");
         refused(json!(["x"]), "(body)");
-        refused(
-            event("comment.created.v1", &json!({"id": "1"})),
-            "data.text",
-        );
+        refused(event("comment.created.v1", &json!({"id": "1"})), "data.text");
         refused(event("comment.created.v2", &json!({})), "type");
         refused(json!({"specversion": "0.3", "id": "1"}), "specversion");
     }

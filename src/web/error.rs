@@ -19,10 +19,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal of one field.
     pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            detail: detail.into(),
-        }
+        Self { field: field.into(), detail: detail.into() }
     }
 }
 
@@ -72,52 +69,37 @@ struct Problem<'a> {
 impl ApiError {
     fn parts(&self) -> (StatusCode, &'static str, String) {
         match self {
-            Self::NotJson { line, column } => (
-                StatusCode::BAD_REQUEST,
-                "not JSON",
-                format!("the body cannot be read at line {line} column {column}"),
-            ),
-            Self::Refused(refusal) => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "not a comment",
-                format!("`{}`: {}", refusal.field, refusal.detail),
-            ),
-            Self::TooLarge { limit } => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body too large",
-                format!("at most {limit} bytes are taken at once"),
-            ),
+            Self::NotJson { line, column } => {
+                (StatusCode::BAD_REQUEST, "not JSON", format!("the body cannot be read at line {line} column {column}"))
+            }
+            Self::Refused(refusal) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "not a comment", format!("`{}`: {}", refusal.field, refusal.detail))
+            }
+            Self::TooLarge { limit } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body too large", format!("at most {limit} bytes are taken at once"))
+            }
             Self::UnsupportedType => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported content type",
-                "send application/json, application/cloudevents+json or application/x-ndjson"
-                    .to_owned(),
+                "send application/json, application/cloudevents+json or application/x-ndjson".to_owned(),
             ),
             Self::Incomplete => (
                 StatusCode::BAD_REQUEST,
                 "incomplete body",
                 "the body ended before it was whole; nothing was taken".to_owned(),
             ),
-            Self::NotFound => (
-                StatusCode::NOT_FOUND,
-                "not found",
-                "nothing is here".to_owned(),
-            ),
-            Self::WrongMethod => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method not allowed",
-                "this address takes another method".to_owned(),
-            ),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not found", "nothing is here".to_owned()),
+            Self::WrongMethod => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method not allowed", "this address takes another method".to_owned())
+            }
             Self::WrongHost => (
                 StatusCode::MISDIRECTED_REQUEST,
                 "wrong host",
                 "the request names a host that is not served here".to_owned(),
             ),
-            Self::Busy => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "busy",
-                "nothing was taken; try again in a moment".to_owned(),
-            ),
+            Self::Busy => {
+                (StatusCode::SERVICE_UNAVAILABLE, "busy", "nothing was taken; try again in a moment".to_owned())
+            }
             Self::Failed => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "failed",
@@ -134,19 +116,10 @@ impl IntoResponse for ApiError {
             Self::Refused(refusal) => Some(refusal.field.as_str()),
             _ => None,
         };
-        let problem = Problem {
-            r#type: "about:blank",
-            title,
-            status: status.as_u16(),
-            detail,
-            field,
-        };
+        let problem = Problem { r#type: "about:blank", title, status: status.as_u16(), detail, field };
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(self, Self::Busy) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

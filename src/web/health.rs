@@ -38,16 +38,8 @@ pub async fn ready(State(web): State<Web>) -> impl IntoResponse {
         }
     }
     let ready = reasons.is_empty();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let readiness = Readiness {
-        ready,
-        reasons,
-        last_progress_ms: last,
-    };
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let readiness = Readiness { ready, reasons, last_progress_ms: last };
     (status, Json(readiness))
 }
 

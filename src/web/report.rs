@@ -35,14 +35,12 @@ const NOT_YET: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">
 <p>The first report appears here once comments have been judged.</p></html>";
 
 /// The page.
-pub async fn page(
-    State(web): State<Web>,
-    Query(which): Query<Which>,
-) -> Result<Response, ApiError> {
+pub async fn page(State(web): State<Web>, Query(which): Query<Which>) -> Result<Response, ApiError> {
     let consultation = match which.consultation {
         None => web.deps.defaults.consultation.clone(),
-        Some(name) => ConsultationId::new(name)
-            .ok_or_else(|| ApiError::Refused(Refusal::new("consultation", "is empty")))?,
+        Some(name) => {
+            ConsultationId::new(name).ok_or_else(|| ApiError::Refused(Refusal::new("consultation", "is empty")))?
+        }
     };
     Ok(match web.deps.report.latest(&consultation) {
         Some(html) => (HTML, html).into_response(),

@@ -77,9 +77,7 @@ impl Default for WebLimits {
             bodies: 16,
             intake: IntakeLimits::default(),
             stalled_ms: 300_000,
-            hosts: ["localhost", "127.0.0.1", "[::1]"]
-                .map(str::to_owned)
-                .to_vec(),
+            hosts: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec(),
         }
     }
 }
@@ -93,10 +91,7 @@ pub(super) struct Web {
 
 /// Everything that is served.
 pub fn router(deps: WebDeps) -> Router {
-    let web = Web {
-        places: Arc::new(Semaphore::new(deps.limits.bodies)),
-        deps,
-    };
+    let web = Web { places: Arc::new(Semaphore::new(deps.limits.bodies)), deps };
     Router::new()
         .route("/", get(report::page))
         .route("/report", get(report::page))
@@ -108,10 +103,7 @@ pub fn router(deps: WebDeps) -> Router {
         .route("/readyz", get(health::ready))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            REQUEST_TIMEOUT,
-        ))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .layer(map_response(harden))
         .with_state(web)
 }
@@ -121,11 +113,7 @@ async fn check_host(State(web): State<Web>, request: Request, next: Next) -> Res
     let served = hosts.is_empty()
         || host(request.uri(), request.headers())
             .is_some_and(|name| hosts.iter().any(|host| host.eq_ignore_ascii_case(name)));
-    if served {
-        next.run(request).await
-    } else {
-        ApiError::WrongHost.into_response()
-    }
+    if served { next.run(request).await } else { ApiError::WrongHost.into_response() }
 }
 
 /// The name that the request was sent to, without its port.
@@ -151,21 +139,13 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
     (header::CACHE_CONTROL, "no-store"),
-    (
-        HeaderName::from_static("cross-origin-resource-policy"),
-        "same-origin",
-    ),
-    (
-        HeaderName::from_static("cross-origin-opener-policy"),
-        "same-origin",
-    ),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
 async fn harden(mut response: Response) -> Response {
     for (name, value) in HEADERS {
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
 }

@@ -52,28 +52,16 @@ async fn site() -> Site {
         }),
         pulse: pulse.clone(),
         clock: bench.clock.clone(),
-        defaults: Defaults {
-            consultation: mentoring(),
-            source: SourceName::new("test").unwrap(),
-        },
+        defaults: Defaults { consultation: mentoring(), source: SourceName::new("test").unwrap() },
         knows: Arc::new(|consultation| consultation.as_str() != "unknown"),
         metrics: Some(Arc::new(|| "moothall_queue_waiting 0\n".to_owned())),
         limits: WebLimits {
             body_bytes: 2_000,
-            intake: IntakeLimits {
-                text_bytes: 500,
-                ..IntakeLimits::default()
-            },
+            intake: IntakeLimits { text_bytes: 500, ..IntakeLimits::default() },
             ..WebLimits::default()
         },
     };
-    Site {
-        bench,
-        queue,
-        store,
-        pulse,
-        router: router(deps),
-    }
+    Site { bench, queue, store, pulse, router: router(deps) }
 }
 
 impl Site {
@@ -81,11 +69,7 @@ impl Site {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, 1_000_000).await.unwrap();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -94,9 +78,7 @@ impl Site {
     }
 
     async fn post(&self, kind: &str, body: impl Into<Body>) -> Answer {
-        let request = Request::post("/v1/comments")
-            .header("host", "127.0.0.1")
-            .header("content-type", kind);
+        let request = Request::post("/v1/comments").header("host", "127.0.0.1").header("content-type", kind);
         self.send(request.body(body.into()).unwrap()).await
     }
 
@@ -122,21 +104,9 @@ async fn an_accepted_comment_is_in_the_queue() {
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
     assert_eq!(answer.json()["accepted"], 1);
     // As a process that was not told of it sees it.
-    assert_eq!(
-        site.bench
-            .queue("other")
-            .await
-            .depth(None)
-            .await
-            .unwrap()
-            .waiting,
-        1
-    );
+    assert_eq!(site.bench.queue("other").await.depth(None).await.unwrap().waiting, 1);
     let again = site.post_json(&body).await;
-    assert_eq!(
-        (again.status, &again.json()["known"]),
-        (StatusCode::ACCEPTED, &json!(1))
-    );
+    assert_eq!((again.status, &again.json()["known"]), (StatusCode::ACCEPTED, &json!(1)));
     assert_eq!(site.waiting().await, 1);
 }
 
@@ -148,14 +118,8 @@ async fn a_refusal_names_the_field_and_quotes_nothing() {
         (json!({"id": "1", "text": ["a secret"]}), "text"),
         (json!({"id": "1", "text": " \u{200b}"}), "text"),
         (json!({"id": "1", "text": "x".repeat(501)}), "text"),
-        (
-            json!({"id": "1", "text": "x", "posted_at": "a secret"}),
-            "posted_at",
-        ),
-        (
-            json!({"id": "1", "text": "x", "consultation": "unknown"}),
-            "consultation",
-        ),
+        (json!({"id": "1", "text": "x", "posted_at": "a secret"}), "posted_at"),
+        (json!({"id": "1", "text": "x", "consultation": "unknown"}), "consultation"),
     ];
     for (body, field) in cases {
         let answer = site.post_json(&body).await;
@@ -172,13 +136,9 @@ async fn bodies_that_cannot_be_read_are_refused_whole() {
     let site = site().await;
     let broken = site.post("application/json", "{\"id\": \"1\", ").await;
     assert_eq!(broken.status, StatusCode::BAD_REQUEST);
-    let surrogate = site
-        .post("application/json", r#"{"id": "1", "text": "\ud800"}"#)
-        .await;
+    let surrogate = site.post("application/json", r#"{"id": "1", "text": "\ud800"}"#).await;
     assert_eq!(surrogate.status, StatusCode::BAD_REQUEST);
-    let form = site
-        .post("text/plain", "{\"id\": \"1\", \"text\": \"x\"}")
-        .await;
+    let form = site.post("text/plain", "{\"id\": \"1\", \"text\": \"x\"}").await;
     assert_eq!(form.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let large = site.post("application/json", " ".repeat(2_001)).await;
     assert_eq!(large.status, StatusCode::PAYLOAD_TOO_LARGE);
@@ -195,33 +155,18 @@ async fn an_event_is_a_comment_and_a_deletion_withdraws_it() {
     let site = site().await;
     let created = json!({"specversion": "1.0", "id": "e0", "source": "test",
         "type": "comment.created.v1", "data": {"id": "1", "text": "fine"}});
-    let answer = site
-        .post("application/cloudevents+json", created.to_string())
-        .await;
+    let answer = site.post("application/cloudevents+json", created.to_string()).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
     let held = site.queue.receive(1).await.unwrap();
     let arrived = held[0].comment.clone().unwrap();
     assert_eq!(arrived.key, key("1"));
-    site.store
-        .record(&[judged(arrived, 1, Verdict::Accept)])
-        .await
-        .unwrap();
-    let answer = site
-        .post(
-            "application/cloudevents+json; charset=utf-8",
-            deleted("1").to_string(),
-        )
-        .await;
+    site.store.record(&[judged(arrived, 1, Verdict::Accept)]).await.unwrap();
+    let answer = site.post("application/cloudevents+json; charset=utf-8", deleted("1").to_string()).await;
     assert_eq!(answer.json()["withdrawn"], 1, "{}", answer.text);
     let funnel = site.store.funnel(&mentoring()).await.unwrap();
     assert_eq!((funnel.withdrawn, funnel.accepted), (1, 0));
     // Content type event, but no event.
-    let answer = site
-        .post(
-            "application/cloudevents+json",
-            json!({"id": "1"}).to_string(),
-        )
-        .await;
+    let answer = site.post("application/cloudevents+json", json!({"id": "1"}).to_string()).await;
     assert_eq!(answer.json()["field"], "specversion");
 }
 
@@ -252,10 +197,7 @@ async fn every_line_is_accounted_for() {
     assert_eq!(reasons, ["unreadable", "blank"]);
     // Sent again, nothing changes.
     let again = site.post("application/x-ndjson", body).await.json();
-    assert_eq!(
-        (&again["accepted"], &again["known"]),
-        (&json!(0), &json!(4))
-    );
+    assert_eq!((&again["accepted"], &again["known"]), (&json!(0), &json!(4)));
     assert_eq!(site.store.failures(&mentoring()).await.unwrap().len(), 2);
 }
 
@@ -263,10 +205,7 @@ async fn every_line_is_accounted_for() {
 async fn a_fault_of_ours_is_told_without_its_cause() {
     let site = site().await;
     let mut tx = site.bench.database().await.write().await.unwrap();
-    sqlx::query("DROP TABLE queue")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
+    sqlx::query("DROP TABLE queue").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
     let answer = site.post_json(&json!({"id": "1", "text": "fine"})).await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
@@ -278,10 +217,7 @@ async fn the_report_is_served_under_strict_headers() {
     let site = site().await;
     for path in ["/", "/report", "/report?consultation=mentoring"] {
         let answer = site.get(path).await;
-        assert_eq!(
-            (answer.status, answer.text.as_str()),
-            (StatusCode::OK, "<h1>Report</h1>")
-        );
+        assert_eq!((answer.status, answer.text.as_str()), (StatusCode::OK, "<h1>Report</h1>"));
         assert_eq!(answer.headers["content-type"], "text/html; charset=utf-8");
         let policy = answer.headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'; style-src 'unsafe-inline'; img-src data:"));
@@ -296,11 +232,7 @@ async fn the_report_is_served_under_strict_headers() {
 #[tokio::test]
 async fn another_host_name_is_not_served() {
     let site = site().await;
-    for host in [
-        "evil.example",
-        "evil.example:8080",
-        "127.0.0.1.evil.example",
-    ] {
+    for host in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example"] {
         let request = Request::get("/report").header("host", host);
         let answer = site.send(request.body(Body::empty()).unwrap()).await;
         assert_eq!(answer.status, StatusCode::MISDIRECTED_REQUEST, "{host}");

@@ -10,9 +10,7 @@ use moothall::domain::decision::Verdict;
 use moothall::pipeline::ports::{Depth, Queue, Store};
 use moothall::pipeline::pulse::Pulse;
 use moothall::pipeline::shutdown::Shutdown;
-use moothall::pipeline::worker::{
-    DrainError, Ended, Progress, WorkerDeps, WorkerSettings, drain, run,
-};
+use moothall::pipeline::worker::{DrainError, Ended, Progress, WorkerDeps, WorkerSettings, drain, run};
 use moothall::store::sqlite::SqliteStore;
 
 use crate::support::judge::StubJudge;
@@ -31,9 +29,7 @@ async fn line() -> Line {
     // One open file for both, as the service has it.
     let database = bench.database().await;
     let limits = EmbeddedLimits::default();
-    let queue = EmbeddedQueue::open(database.clone(), bench.clock.clone(), "one", limits)
-        .await
-        .unwrap();
+    let queue = EmbeddedQueue::open(database.clone(), bench.clock.clone(), "one", limits).await.unwrap();
     let store = SqliteStore::new(database, bench.clock.clone());
     let judge = StubJudge::new();
     let deps = WorkerDeps {
@@ -42,18 +38,9 @@ async fn line() -> Line {
         judge: judge.clone(),
         pulse: Pulse::default(),
         clock: bench.clock.clone(),
-        settings: WorkerSettings {
-            idle_ms: 5,
-            ..WorkerSettings::default()
-        },
+        settings: WorkerSettings { idle_ms: 5, ..WorkerSettings::default() },
     };
-    Line {
-        bench,
-        queue,
-        store,
-        judge,
-        deps,
-    }
+    Line { bench, queue, store, judge, deps }
 }
 
 impl Line {
@@ -81,58 +68,38 @@ impl Line {
 #[tokio::test]
 async fn comments_go_from_the_queue_to_the_store() {
     let line = line().await;
-    line.publish(&[
-        comment("1", "fine"),
-        comment("2", "spam"),
-        comment("3", "help"),
-    ])
-    .await;
+    line.publish(&[comment("1", "fine"), comment("2", "spam"), comment("3", "help")]).await;
     let progress = line.drain().await;
     assert_eq!((progress.recorded, progress.judged), (3, 3));
     let funnel = line.store.funnel(&mentoring()).await.unwrap();
-    assert_eq!(
-        (funnel.accepted, funnel.rejected, funnel.escalated),
-        (1, 1, 1)
-    );
+    assert_eq!((funnel.accepted, funnel.rejected, funnel.escalated), (1, 1, 1));
     assert_eq!(line.queue.depth(None).await.unwrap(), Depth::default());
     assert!(line.deps.pulse.troubles().is_empty());
-    assert_eq!(
-        line.deps.pulse.last_progress_ms(),
-        line.bench.clock.now_ms()
-    );
+    assert_eq!(line.deps.pulse.last_progress_ms(), line.bench.clock.now_ms());
 }
 
 #[tokio::test]
 async fn ten_thousand_comments_and_their_duplicates_are_each_stored_once() {
     let line = line().await;
-    let comments: Vec<_> = (0..10_000)
-        .map(|n| comment(&n.to_string(), &format!("text {}", n % 2_500)))
-        .collect();
+    let comments: Vec<_> = (0..10_000).map(|n| comment(&n.to_string(), &format!("text {}", n % 2_500))).collect();
     for chunk in comments.chunks(500) {
         line.publish(chunk).await;
         line.publish(chunk).await;
     }
     let started = std::time::Instant::now();
     let progress = line.drain().await;
-    println!(
-        "judged and stored 10,000 comments in {:?}",
-        started.elapsed()
-    );
+    println!("judged and stored 10,000 comments in {:?}", started.elapsed());
     assert_eq!(progress.recorded, 10_000);
     assert_eq!((progress.judged, progress.reused), (2_500, 7_500));
     assert_eq!(line.judge.judged(), 2_500);
-    assert_eq!(
-        line.store.funnel(&mentoring()).await.unwrap().accepted,
-        10_000
-    );
+    assert_eq!(line.store.funnel(&mentoring()).await.unwrap().accepted, 10_000);
     assert_eq!(line.store.unsent(20_000).await.unwrap().len(), 10_000);
 }
 
 #[tokio::test]
 async fn an_unchanged_text_is_judged_once() {
     let line = line().await;
-    line.publish(&[comment("1", "same"), comment("2", "same")])
-        .await;
+    line.publish(&[comment("1", "same"), comment("2", "same")]).await;
     line.drain().await;
     line.publish(&[comment("3", "same")]).await;
     line.drain().await;
@@ -159,21 +126,12 @@ async fn edits_in_one_batch_end_with_the_newest() {
 async fn one_poisoned_comment_is_parked_and_its_neighbours_are_not() {
     for poison in ["panic", "poison"] {
         let line = line().await;
-        line.publish(&[
-            comment("1", "fine"),
-            comment("2", poison),
-            comment("3", "spam"),
-        ])
-        .await;
+        line.publish(&[comment("1", "fine"), comment("2", poison), comment("3", "spam")]).await;
         let progress = line.drain().await;
         assert_eq!((progress.recorded, progress.parked), (2, 1));
         let parked = line.queue.parked(None, 9).await.unwrap();
         assert_eq!(parked[0].key.id.as_str(), "2");
-        assert!(
-            !parked[0].reason.contains("comment that"),
-            "{}",
-            parked[0].reason
-        );
+        assert!(!parked[0].reason.contains("comment that"), "{}", parked[0].reason);
         assert_eq!(line.texts().await, ["fine", "spam"]);
     }
 }
@@ -186,23 +144,15 @@ async fn a_comment_for_an_unknown_consultation_is_parked() {
     line.publish(&[lost]).await;
     line.drain().await;
     let parked = line.queue.parked(None, 9).await.unwrap();
-    assert!(
-        parked[0].reason.contains("`elsewhere`"),
-        "{}",
-        parked[0].reason
-    );
+    assert!(parked[0].reason.contains("`elsewhere`"), "{}", parked[0].reason);
 }
 
 #[tokio::test]
 async fn bytes_that_are_no_comment_are_parked() {
     let line = line().await;
-    line.publish(&[comment("1", "fine"), comment("2", "fine too")])
-        .await;
+    line.publish(&[comment("1", "fine"), comment("2", "fine too")]).await;
     let mut tx = line.bench.database().await.write().await.unwrap();
-    sqlx::query("UPDATE queue SET payload = 'broken' WHERE id = '1'")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
+    sqlx::query("UPDATE queue SET payload = 'broken' WHERE id = '1'").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
     let progress = line.drain().await;
     assert_eq!((progress.recorded, progress.parked), (1, 1));
@@ -215,16 +165,10 @@ async fn a_crash_between_record_and_settle_has_one_effect() {
     // The first worker stores its judgement and is gone before it settles.
     let held = line.queue.receive(1).await.unwrap();
     let stored = held[0].comment.clone().unwrap();
-    line.store
-        .record(&[judged(stored, held[0].sequence, Verdict::Escalate)])
-        .await
-        .unwrap();
+    line.store.record(&[judged(stored, held[0].sequence, Verdict::Escalate)]).await.unwrap();
     line.bench.hand.advance_ms(60_000);
     let progress = line.drain().await;
-    assert_eq!(
-        (progress.recorded, progress.known, progress.judged),
-        (0, 1, 0)
-    );
+    assert_eq!((progress.recorded, progress.known, progress.judged), (0, 1, 0));
     assert_eq!(line.store.disclosures(None).await.unwrap().len(), 1);
     assert_eq!(line.store.unsent(9).await.unwrap().len(), 2);
 }
@@ -232,9 +176,7 @@ async fn a_crash_between_record_and_settle_has_one_effect() {
 #[tokio::test]
 async fn a_worker_that_vanishes_at_any_point_loses_and_doubles_nothing() {
     let line = line().await;
-    let comments: Vec<_> = (0..300)
-        .map(|n| comment(&n.to_string(), &format!("text {n}")))
-        .collect();
+    let comments: Vec<_> = (0..300).map(|n| comment(&n.to_string(), &format!("text {n}"))).collect();
     line.publish(&comments).await;
     // Dropping the future is what a kill looks like to the tables: whatever was
     // not committed is gone, and nothing is given back.
@@ -248,10 +190,7 @@ async fn a_worker_that_vanishes_at_any_point_loses_and_doubles_nothing() {
     let funnel = line.store.funnel(&mentoring()).await.unwrap();
     let parked = line.queue.depth(None).await.unwrap().parked;
     assert_eq!(funnel.accepted + parked, 300);
-    assert_eq!(
-        line.store.unsent(1_000).await.unwrap().len() as u64,
-        funnel.accepted
-    );
+    assert_eq!(line.store.unsent(1_000).await.unwrap().len() as u64, funnel.accepted);
 }
 
 #[tokio::test]
@@ -260,17 +199,12 @@ async fn a_broken_engine_makes_comments_wait_and_costs_no_attempts() {
     line.publish(&[comment("1", "fine")]).await;
     line.judge.broken.store(true, Ordering::SeqCst);
     for _ in 0..30 {
-        let error = drain(&line.deps, &Shutdown::new(), |_| {})
-            .await
-            .unwrap_err();
+        let error = drain(&line.deps, &Shutdown::new(), |_| {}).await.unwrap_err();
         assert!(matches!(error, DrainError::Engine(_)), "{error}");
         line.bench.hand.advance_ms(5_000);
     }
     let troubles = line.deps.pulse.troubles();
-    assert!(
-        troubles["engine"].contains("pulled the plug"),
-        "{troubles:?}"
-    );
+    assert!(troubles["engine"].contains("pulled the plug"), "{troubles:?}");
     let depth = line.queue.depth(None).await.unwrap();
     assert_eq!((depth.waiting, depth.parked), (1, 0));
     line.judge.broken.store(false, Ordering::SeqCst);
@@ -287,10 +221,7 @@ async fn a_request_to_stop_finishes_the_batch_in_hand() {
     let shutdown = Shutdown::new();
     let judge = line.judge.clone();
     let (ended, ()) = tokio::join!(run(&line.deps, &shutdown, |_| {}), async {
-        wait_until("the judge is at work", async || {
-            judge.calls.load(Ordering::SeqCst) > 0
-        })
-        .await;
+        wait_until("the judge is at work", async || judge.calls.load(Ordering::SeqCst) > 0).await;
         shutdown.stop_intake.cancel();
     });
     assert_eq!(ended, Ended::Stopped);
@@ -305,10 +236,7 @@ async fn a_request_to_let_go_leaves_the_rest_for_redelivery() {
     let shutdown = Shutdown::new();
     let judge = line.judge.clone();
     let (ended, ()) = tokio::join!(run(&line.deps, &shutdown, |_| {}), async {
-        wait_until("the judge is at work", async || {
-            judge.calls.load(Ordering::SeqCst) > 0
-        })
-        .await;
+        wait_until("the judge is at work", async || judge.calls.load(Ordering::SeqCst) > 0).await;
         shutdown.stop_intake.cancel();
         shutdown.abandon.cancel();
     });
@@ -331,10 +259,7 @@ async fn a_long_judgement_keeps_its_lease() {
     let stolen = AtomicU64::new(0);
     let judge = line.judge.clone();
     let watch = async {
-        wait_until("the judge is at work", async || {
-            judge.calls.load(Ordering::SeqCst) > 0
-        })
-        .await;
+        wait_until("the judge is at work", async || judge.calls.load(Ordering::SeqCst) > 0).await;
         // Two leases' time in steps of half a lease.
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_millis(15)).await;
@@ -351,9 +276,7 @@ async fn a_long_judgement_keeps_its_lease() {
 #[tokio::test]
 async fn several_loops_share_one_queue() {
     let line = line().await;
-    let comments: Vec<_> = (0..500)
-        .map(|n| comment(&n.to_string(), &format!("text {n}")))
-        .collect();
+    let comments: Vec<_> = (0..500).map(|n| comment(&n.to_string(), &format!("text {n}"))).collect();
     line.publish(&comments).await;
     tokio::join!(line.drain(), line.drain(), line.drain());
     assert_eq!(line.judge.judged(), 500);

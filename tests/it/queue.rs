@@ -9,10 +9,7 @@ use moothall::pipeline::ports::{Queue, Settlement};
 use crate::contract::queue::{QueueUnderTest, queue_contract};
 use crate::support::{Bench, comment};
 
-const LIMITS: EmbeddedLimits = EmbeddedLimits {
-    lease_ms: 60_000,
-    delivery_budget: 5,
-};
+const LIMITS: EmbeddedLimits = EmbeddedLimits { lease_ms: 60_000, delivery_budget: 5 };
 
 struct Embedded {
     bench: Bench,
@@ -52,9 +49,7 @@ async fn the_embedded_queue_keeps_the_contract() {
 async fn the_leases_of_a_process_that_is_gone_are_taken_back_at_start() {
     let bench = Bench::new();
     let gone = bench.queue("gone").await;
-    gone.publish(&[comment("1", "a"), comment("2", "b")])
-        .await
-        .unwrap();
+    gone.publish(&[comment("1", "a"), comment("2", "b")]).await.unwrap();
     let alive = bench.queue("alive").await;
     assert_eq!(gone.receive(1).await.unwrap().len(), 1);
     assert_eq!(alive.receive(1).await.unwrap().len(), 1);
@@ -64,10 +59,7 @@ async fn the_leases_of_a_process_that_is_gone_are_taken_back_at_start() {
     std::fs::write(left, "").unwrap();
     let next = bench.queue("next").await;
     let held = next.receive(9).await.unwrap();
-    let ids: Vec<_> = held
-        .iter()
-        .map(|d| d.comment.as_ref().unwrap().key.id.as_str())
-        .collect();
+    let ids: Vec<_> = held.iter().map(|d| d.comment.as_ref().unwrap().key.id.as_str()).collect();
     assert_eq!(ids, ["1"]);
     assert_eq!(next.depth(None).await.unwrap().in_flight, 2);
 }
@@ -78,17 +70,11 @@ async fn bytes_that_are_no_comment_are_delivered_as_such() {
     let queue = bench.queue("one").await;
     queue.publish(&[comment("1", "a secret")]).await.unwrap();
     let mut tx = bench.database().await.write().await.unwrap();
-    sqlx::query("UPDATE queue SET payload = '{\"id\":\"1\",\"text\":[\"a secret\"]}'")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
+    sqlx::query("UPDATE queue SET payload = '{\"id\":\"1\",\"text\":[\"a secret\"]}'").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
     let held = queue.receive(1).await.unwrap();
     let why = held[0].comment.as_ref().unwrap_err();
-    assert!(
-        why.contains("not a comment") && !why.contains("secret"),
-        "{why}"
-    );
+    assert!(why.contains("not a comment") && !why.contains("secret"), "{why}");
 }
 
 #[tokio::test]
@@ -97,10 +83,7 @@ async fn a_settled_comment_leaves_no_text_in_the_queue() {
     let queue = bench.queue("one").await;
     queue.publish(&[comment("1", "a secret")]).await.unwrap();
     let held = queue.receive(1).await.unwrap();
-    queue
-        .settle(&[(held[0].tag, Settlement::Done)])
-        .await
-        .unwrap();
+    queue.settle(&[(held[0].tag, Settlement::Done)]).await.unwrap();
     let database = bench.database().await;
     let payloads: i64 = sqlx::query_scalar("SELECT count(*) FROM queue WHERE payload IS NOT NULL")
         .fetch_one(database.reader())
@@ -114,12 +97,7 @@ async fn twenty_thousand_rows_are_published_in_seconds() {
     let bench = Bench::new();
     let queue = bench.queue("one").await;
     let comments: Vec<_> = (0..20_000)
-        .map(|n| {
-            comment(
-                &n.to_string(),
-                &format!("comment number {n}, of a usual length for a consultation"),
-            )
-        })
+        .map(|n| comment(&n.to_string(), &format!("comment number {n}, of a usual length for a consultation")))
         .collect();
     let started = Instant::now();
     for chunk in comments.chunks(500) {

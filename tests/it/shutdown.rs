@@ -95,18 +95,12 @@ async fn the_server_finishes_and_frees_its_port() {
     let address = listener.local_addr().unwrap();
     let mut life = Lifecycle::new(Pulse::default(), LONG);
     let shutdown = life.shutdown();
-    life.spawn("web", async move {
-        Ok(moothall::web::serve(listener, router, shutdown).await?)
-    });
+    life.spawn("web", async move { Ok(moothall::web::serve(listener, router, shutdown).await?) });
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    tokio::io::AsyncWriteExt::write_all(&mut stream, request)
-        .await
-        .unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request).await.unwrap();
     let mut answer = String::new();
-    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer)
-        .await
-        .unwrap();
+    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.unwrap();
     assert!(answer.ends_with("hello"), "{answer}");
     let (ask, asked) = requests();
     ask.send(()).await.unwrap();

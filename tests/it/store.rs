@@ -37,12 +37,7 @@ async fn the_sqlite_store_keeps_the_contract() {
 #[tokio::test]
 async fn what_was_recorded_is_there_after_reopening() {
     let bench = Bench::new();
-    bench
-        .store()
-        .await
-        .record(&[judged(comment("1", "a"), 1, Verdict::Hold)])
-        .await
-        .unwrap();
+    bench.store().await.record(&[judged(comment("1", "a"), 1, Verdict::Hold)]).await.unwrap();
     let funnel = bench.store().await.funnel(&mentoring()).await.unwrap();
     assert_eq!(funnel.held, 1);
 }
@@ -73,10 +68,7 @@ async fn nobody_else_can_read_the_file() {
     use std::os::unix::fs::PermissionsExt;
     let bench = Bench::new();
     let store = bench.store().await;
-    store
-        .record(&[judged(comment("1", "a"), 1, Verdict::Hold)])
-        .await
-        .unwrap();
+    store.record(&[judged(comment("1", "a"), 1, Verdict::Hold)]).await.unwrap();
     let mode = |path: std::path::PathBuf| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(bench.path()), 0o600);
     assert_eq!(mode(bench.path().with_extension("db-wal")), 0o600);
@@ -87,13 +79,6 @@ async fn nobody_else_can_read_the_file() {
 async fn two_processes_may_open_a_new_file_together() {
     let bench = Bench::new();
     let path = bench.path();
-    let opened = tokio::join!(
-        Database::open(&path),
-        Database::open(&path),
-        Database::open(&path)
-    );
-    assert!(
-        opened.0.is_ok() && opened.1.is_ok() && opened.2.is_ok(),
-        "{opened:?}"
-    );
+    let opened = tokio::join!(Database::open(&path), Database::open(&path), Database::open(&path));
+    assert!(opened.0.is_ok() && opened.1.is_ok() && opened.2.is_ok(), "{opened:?}");
 }

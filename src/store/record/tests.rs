@@ -18,10 +18,7 @@ fn any_probability() -> impl Strategy<Value = Probability> {
 }
 
 fn any_span() -> impl Strategy<Value = Span> {
-    (0_usize..9_999, 0_usize..99).prop_map(|(start, size)| Span {
-        start,
-        end: start + size,
-    })
+    (0_usize..9_999, 0_usize..99).prop_map(|(start, size)| Span { start, end: start + size })
 }
 
 fn any_time() -> impl Strategy<Value = Timestamp> {
@@ -43,30 +40,24 @@ fn any_reason() -> impl Strategy<Value = Reason> {
         of(any_span()),
         any_text(),
     )
-        .prop_map(
-            |(key, verdict, attribute, probability, span, rule)| Reason {
-                key,
-                verdict,
-                attribute,
-                probability,
-                span,
-                rule,
-            },
-        )
+        .prop_map(|(key, verdict, attribute, probability, span, rule)| Reason {
+            key,
+            verdict,
+            attribute,
+            probability,
+            span,
+            rule,
+        })
 }
 
 fn any_theme() -> impl Strategy<Value = ThemeTag> {
-    (
-        "[a-z_]{1,12}",
-        any_probability(),
-        of(any_span()),
-        of((one_of(Attitude::ALL), any_probability())),
-    )
-        .prop_map(|(id, probability, span, position)| ThemeTag {
+    ("[a-z_]{1,12}", any_probability(), of(any_span()), of((one_of(Attitude::ALL), any_probability()))).prop_map(
+        |(id, probability, span, position)| ThemeTag {
             theme: ThemeId::new(id).unwrap(),
             score: Score { probability, span },
             position,
-        })
+        },
+    )
 }
 
 fn any_sentiment() -> impl Strategy<Value = Sentiment> {
@@ -78,11 +69,7 @@ fn any_sentiment() -> impl Strategy<Value = Sentiment> {
 }
 
 fn any_pii() -> impl Strategy<Value = Pii> {
-    (one_of(&PiiKind::ALL), any_span(), any::<bool>()).prop_map(|(kind, span, certain)| Pii {
-        kind,
-        span,
-        certain,
-    })
+    (one_of(&PiiKind::ALL), any_span(), any::<bool>()).prop_map(|(kind, span, certain)| Pii { kind, span, certain })
 }
 
 fn any_assessment() -> impl Strategy<Value = Assessment> {
@@ -104,34 +91,27 @@ fn any_assessment() -> impl Strategy<Value = Assessment> {
         ),
     )
         .prop_map(
-            |(
-                (verdict, reasons, attributes, themes, stance),
-                (sentiment, tone, language, pii, words, version),
-            )| Assessment {
-                verdict,
-                reasons,
-                attributes,
-                themes,
-                stance,
-                sentiment,
-                tone,
-                language: Language::new(language),
-                pii,
-                word_count: words as usize,
-                pipeline_version: PipelineVersion(version),
+            |((verdict, reasons, attributes, themes, stance), (sentiment, tone, language, pii, words, version))| {
+                Assessment {
+                    verdict,
+                    reasons,
+                    attributes,
+                    themes,
+                    stance,
+                    sentiment,
+                    tone,
+                    language: Language::new(language),
+                    pii,
+                    word_count: words as usize,
+                    pipeline_version: PipelineVersion(version),
+                }
             },
         )
 }
 
 fn any_comment() -> impl Strategy<Value = Comment> {
     (
-        (
-            "\\S{1,9}",
-            "\\S{1,9}",
-            "\\S.{0,9}\\S",
-            of(any::<i64>()),
-            of(any_time()),
-        ),
+        ("\\S{1,9}", "\\S{1,9}", "\\S.{0,9}\\S", of(any::<i64>()), of(any_time())),
         any_text(),
         of(any_time()),
         (of(any_text()), of(any_text()), of(any_text())),
@@ -140,14 +120,7 @@ fn any_comment() -> impl Strategy<Value = Comment> {
     )
         .prop_filter_map(
             "an id of visible characters",
-            |(
-                (consultation, source, id, revision, edited_at),
-                text,
-                posted_at,
-                author,
-                rest,
-                groups,
-            )| {
+            |((consultation, source, id, revision, edited_at), text, posted_at, author, rest, groups)| {
                 Some(Comment {
                     key: CommentKey {
                         consultation: ConsultationId::new(consultation)?,
@@ -158,11 +131,7 @@ fn any_comment() -> impl Strategy<Value = Comment> {
                     edited_at,
                     text,
                     posted_at,
-                    author: Author {
-                        id: author.0,
-                        name: author.1,
-                        email: author.2,
-                    },
+                    author: Author { id: author.0, name: author.1, email: author.2 },
                     url: rest.0,
                     parent_id: rest.1,
                     language: rest.2,

@@ -121,12 +121,7 @@ impl Store for SqliteStore {
         version: &PipelineVersion,
         text_hashes: &[String],
     ) -> Result<Vec<Option<Assessment>>, StoreError> {
-        let mut conn = self
-            .database
-            .reader()
-            .acquire()
-            .await
-            .map_err(store_error)?;
+        let mut conn = self.database.reader().acquire().await.map_err(store_error)?;
         let mut found = Vec::with_capacity(text_hashes.len());
         for hash in text_hashes {
             let row: Option<String> = sqlx::query_scalar(
@@ -165,8 +160,7 @@ impl Store for SqliteStore {
         .map_err(store_error)?;
         rows.iter()
             .map(|row| {
-                let withdrawn_at_ms: Option<i64> =
-                    row.try_get("withdrawn_at_ms").map_err(store_error)?;
+                let withdrawn_at_ms: Option<i64> = row.try_get("withdrawn_at_ms").map_err(store_error)?;
                 Ok(StoredComment {
                     comment: comment_from_row(&text(row, "comment")?)?,
                     sequence: row.try_get("sequence").map_err(store_error)?,
@@ -206,10 +200,7 @@ impl Store for SqliteStore {
         Ok(funnel)
     }
 
-    async fn disclosures(
-        &self,
-        consultation: Option<&ConsultationId>,
-    ) -> Result<Vec<Disclosure>, StoreError> {
+    async fn disclosures(&self, consultation: Option<&ConsultationId>) -> Result<Vec<Disclosure>, StoreError> {
         let rows = sqlx::query(
             "SELECT r.comment, a.assessment, d.escalated_at_ms, d.acknowledged_at_ms, \
              d.acknowledged_by FROM disclosures d \
@@ -286,10 +277,7 @@ impl Store for SqliteStore {
         Ok(changed > 0)
     }
 
-    async fn active_version(
-        &self,
-        consultation: &ConsultationId,
-    ) -> Result<Option<PipelineVersion>, StoreError> {
+    async fn active_version(&self, consultation: &ConsultationId) -> Result<Option<PipelineVersion>, StoreError> {
         let value: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1")
             .bind(active_key(consultation))
             .fetch_optional(self.database.reader())
@@ -298,43 +286,29 @@ impl Store for SqliteStore {
         Ok(value.map(PipelineVersion))
     }
 
-    async fn adopt_version(
-        &self,
-        consultation: &ConsultationId,
-        version: &PipelineVersion,
-    ) -> Result<(), StoreError> {
+    async fn adopt_version(&self, consultation: &ConsultationId, version: &PipelineVersion) -> Result<(), StoreError> {
         self.set(&active_key(consultation), &version.0).await
     }
 
     async fn unsent(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        let rows: Vec<(String, String, String)> = sqlx::query_as(
-            "SELECT event_id, kind, body FROM outbox WHERE sent_at_ms IS NULL ORDER BY no LIMIT $1",
-        )
-        .bind(i64::from(limit))
-        .fetch_all(self.database.reader())
-        .await
-        .map_err(store_error)?;
-        Ok(rows
-            .into_iter()
-            .map(|(event_id, kind, body)| OutboxRow {
-                event_id,
-                kind,
-                body,
-            })
-            .collect())
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as("SELECT event_id, kind, body FROM outbox WHERE sent_at_ms IS NULL ORDER BY no LIMIT $1")
+                .bind(i64::from(limit))
+                .fetch_all(self.database.reader())
+                .await
+                .map_err(store_error)?;
+        Ok(rows.into_iter().map(|(event_id, kind, body)| OutboxRow { event_id, kind, body }).collect())
     }
 
     async fn sent(&self, event_ids: &[String]) -> Result<(), StoreError> {
         let mut tx = self.database.write().await.map_err(store_error)?;
         for event_id in event_ids {
-            sqlx::query(
-                "UPDATE outbox SET sent_at_ms = $1 WHERE event_id = $2 AND sent_at_ms IS NULL",
-            )
-            .bind(self.clock.now_ms())
-            .bind(event_id)
-            .execute(&mut *tx)
-            .await
-            .map_err(store_error)?;
+            sqlx::query("UPDATE outbox SET sent_at_ms = $1 WHERE event_id = $2 AND sent_at_ms IS NULL")
+                .bind(self.clock.now_ms())
+                .bind(event_id)
+                .execute(&mut *tx)
+                .await
+                .map_err(store_error)?;
         }
         tx.commit().await.map_err(store_error)
     }
@@ -349,8 +323,7 @@ impl Store for SqliteStore {
         .map_err(store_error)?;
         ids.iter()
             .map(|id| {
-                ConsultationId::new(id)
-                    .ok_or_else(|| StoreError::Damaged("a consultation without a name".to_owned()))
+                ConsultationId::new(id).ok_or_else(|| StoreError::Damaged("a consultation without a name".to_owned()))
             })
             .collect()
     }

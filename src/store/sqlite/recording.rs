@@ -46,21 +46,10 @@ impl Standing {
         };
         let version = &judged.assessment.pipeline_version.0;
         if current_key == key {
-            return if self.pipeline_version.as_ref() == Some(version) {
-                Place::Known
-            } else {
-                Place::Current
-            };
+            return if self.pipeline_version.as_ref() == Some(version) { Place::Known } else { Place::Current };
         }
-        let standing = RevisionOrder {
-            revision: self.revision,
-            edited_at_ms: self.edited_at_ms,
-            sequence,
-        };
-        if RevisionOrder::of(&judged.comment, judged.sequence)
-            .compare(standing)
-            .is_gt()
-        {
+        let standing = RevisionOrder { revision: self.revision, edited_at_ms: self.edited_at_ms, sequence };
+        if RevisionOrder::of(&judged.comment, judged.sequence).compare(standing).is_gt() {
             Place::Current
         } else {
             Place::History
@@ -92,14 +81,11 @@ pub async fn record_one(
         return Ok(Recorded::AlreadyKnown);
     }
     let hash = text_hash(&comment.text);
-    let (revision_no, sequence) =
-        insert_revision(tx, standing.no, judged, &arrival, &hash, now_ms).await?;
+    let (revision_no, sequence) = insert_revision(tx, standing.no, judged, &arrival, &hash, now_ms).await?;
     let assessment_no = insert_assessment(tx, revision_no, judged, now_ms).await?;
 
     if place == Place::Current {
-        let withdrawn_at_ms = standing
-            .withdrawn_at_ms
-            .filter(|_| standing.stays_withdrawn(judged));
+        let withdrawn_at_ms = standing.withdrawn_at_ms.filter(|_| standing.stays_withdrawn(judged));
         sqlx::query(
             "UPDATE comments SET current_revision = $1, current_assessment = $2, sequence = $3, \
              verdict = $4, text_hash = $5, withdrawn_at_ms = $6 WHERE no = $7",
@@ -121,30 +107,13 @@ pub async fn record_one(
     }
     // A disclosure in a revision that was overtaken is a disclosure all the same.
     if assessment.verdict == Verdict::Escalate {
-        let shown = Shown {
-            comment_no: standing.no,
-            revision_no,
-            assessment_no,
-            hash: &hash,
-        };
+        let shown = Shown { comment_no: standing.no, revision_no, assessment_no, hash: &hash };
         escalate(tx, &shown, place, now_ms).await?;
         let body = alert(&comment.key, now_ms)?;
         // Keyed by the text: a retagging of a text that raised an alert raises no second one.
-        enqueue(
-            tx,
-            ALERT_SAFEGUARDING,
-            &comment.key,
-            &[&hash],
-            &body,
-            now_ms,
-        )
-        .await?;
+        enqueue(tx, ALERT_SAFEGUARDING, &comment.key, &[&hash], &body, now_ms).await?;
     }
-    Ok(if place == Place::Current {
-        Recorded::New
-    } else {
-        Recorded::AlreadyKnown
-    })
+    Ok(if place == Place::Current { Recorded::New } else { Recorded::AlreadyKnown })
 }
 
 /// The row of this arrival, and the sequence that it had at first sight.
@@ -202,8 +171,8 @@ async fn insert_assessment(
 
 /// Ids and a time: no text, and nothing about the person.
 fn alert(key: &CommentKey, now_ms: i64) -> Result<String, StoreError> {
-    let at = jiff::Timestamp::from_millisecond(now_ms)
-        .map_err(|error| StoreError::Failed(format!("clock: {error}")))?;
+    let at =
+        jiff::Timestamp::from_millisecond(now_ms).map_err(|error| StoreError::Failed(format!("clock: {error}")))?;
     let body = json!({
         "consultation": key.consultation.as_str(),
         "source": key.source.as_str(),
@@ -230,15 +199,13 @@ async fn standing(conn: &mut SqliteConnection, key: &CommentKey) -> Result<Stand
     if let Some(found) = found {
         return Ok(found);
     }
-    let no = sqlx::query_scalar(
-        "INSERT INTO comments (consultation, source, id) VALUES ($1, $2, $3) RETURNING no",
-    )
-    .bind(key.consultation.as_str())
-    .bind(key.source.as_str())
-    .bind(key.id.as_str())
-    .fetch_one(conn)
-    .await
-    .map_err(store_error)?;
+    let no = sqlx::query_scalar("INSERT INTO comments (consultation, source, id) VALUES ($1, $2, $3) RETURNING no")
+        .bind(key.consultation.as_str())
+        .bind(key.source.as_str())
+        .bind(key.id.as_str())
+        .fetch_one(conn)
+        .await
+        .map_err(store_error)?;
     Ok(Standing {
         no,
         withdrawn_at_ms: None,
@@ -261,12 +228,7 @@ struct Shown<'a> {
 
 /// A person who has looked at a text need not look at the same text again; a
 /// new text asks again, and one that still waits keeps waiting since its first time.
-async fn escalate(
-    conn: &mut SqliteConnection,
-    shown: &Shown<'_>,
-    place: Place,
-    now_ms: i64,
-) -> Result<(), StoreError> {
+async fn escalate(conn: &mut SqliteConnection, shown: &Shown<'_>, place: Place, now_ms: i64) -> Result<(), StoreError> {
     let sql = if place == Place::Current {
         "INSERT INTO disclosures (comment_no, revision_no, assessment_no, text_hash, \
          escalated_at_ms) VALUES ($1, $2, $3, $4, $5) \
@@ -305,12 +267,7 @@ async fn enqueue(
     body: &str,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let mut parts = vec![
-        kind,
-        key.consultation.as_str(),
-        key.source.as_str(),
-        key.id.as_str(),
-    ];
+    let mut parts = vec![kind, key.consultation.as_str(), key.source.as_str(), key.id.as_str()];
     parts.extend(what);
     sqlx::query(
         "INSERT INTO outbox (event_id, kind, body, created_at_ms) VALUES ($1, $2, $3, $4) \

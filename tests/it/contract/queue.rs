@@ -49,29 +49,18 @@ fn tags(deliveries: &[Delivery]) -> Vec<i64> {
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<String> {
-    deliveries
-        .iter()
-        .map(|d| d.comment.as_ref().unwrap().key.id.to_string())
-        .collect()
+    deliveries.iter().map(|d| d.comment.as_ref().unwrap().key.id.to_string()).collect()
 }
 
 fn all(deliveries: &[Delivery], settlement: &Settlement) -> Vec<(i64, Settlement)> {
-    deliveries
-        .iter()
-        .map(|d| (d.tag, settlement.clone()))
-        .collect()
+    deliveries.iter().map(|d| (d.tag, settlement.clone())).collect()
 }
 
-const LATER: Settlement = Settlement::Retry {
-    after_ms: 500,
-    counts: true,
-};
+const LATER: Settlement = Settlement::Retry { after_ms: 500, counts: true };
 
 async fn arrivals_come_in_order_and_once(bench: impl QueueUnderTest) {
     let queue = bench.queue();
-    let comments: Vec<_> = (0..10)
-        .map(|n| comment(&n.to_string(), &format!("text {n}")))
-        .collect();
+    let comments: Vec<_> = (0..10).map(|n| comment(&n.to_string(), &format!("text {n}"))).collect();
     let published = queue.publish(&comments).await.unwrap();
     assert_eq!(published, Published { new: 10, known: 0 });
     let first = queue.receive(4).await.unwrap();
@@ -92,10 +81,7 @@ async fn a_known_arrival_changes_nothing(bench: impl QueueUnderTest) {
     let published = queue.publish(&batch).await.unwrap();
     assert_eq!(published, Published { new: 2, known: 1 });
     let deliveries = queue.receive(9).await.unwrap();
-    queue
-        .settle(&all(&deliveries, &Settlement::Done))
-        .await
-        .unwrap();
+    queue.settle(&all(&deliveries, &Settlement::Done)).await.unwrap();
     let again = queue.publish(&batch).await.unwrap();
     assert_eq!(again, Published { new: 0, known: 3 });
     assert!(queue.receive(9).await.unwrap().is_empty());
@@ -128,10 +114,7 @@ async fn a_renewed_lease_is_kept(bench: impl QueueUnderTest) {
 
 async fn a_retry_waits_its_time(bench: impl QueueUnderTest) {
     let queue = bench.queue();
-    queue
-        .publish(&[comment("1", "a"), comment("2", "b")])
-        .await
-        .unwrap();
+    queue.publish(&[comment("1", "a"), comment("2", "b")]).await.unwrap();
     let first = queue.receive(1).await.unwrap();
     queue.settle(&all(&first, &LATER)).await.unwrap();
     assert_eq!(ids(&queue.receive(9).await.unwrap()), ["2"]);
@@ -142,10 +125,7 @@ async fn a_retry_waits_its_time(bench: impl QueueUnderTest) {
 async fn uncounted_retries_never_end_in_parking(bench: impl QueueUnderTest) {
     let queue = bench.queue();
     queue.publish(&[comment("1", "a")]).await.unwrap();
-    let now = Settlement::Retry {
-        after_ms: 0,
-        counts: false,
-    };
+    let now = Settlement::Retry { after_ms: 0, counts: false };
     for _ in 0..bench.delivery_budget() * 2 {
         let held = queue.receive(1).await.unwrap();
         assert_eq!(held.len(), 1);
@@ -201,19 +181,9 @@ async fn a_parked_arrival_can_be_replayed(bench: impl QueueUnderTest) {
 
 async fn revisions_stay_in_order(bench: impl QueueUnderTest) {
     let queue = bench.queue();
-    queue
-        .publish(&[
-            revision("1", 1, "a"),
-            comment("2", "x"),
-            revision("1", 2, "b"),
-        ])
-        .await
-        .unwrap();
+    queue.publish(&[revision("1", 1, "a"), comment("2", "x"), revision("1", 2, "b")]).await.unwrap();
     let held = queue.receive(9).await.unwrap();
-    let revisions: Vec<_> = held
-        .iter()
-        .map(|d| d.comment.as_ref().unwrap().revision)
-        .collect();
+    let revisions: Vec<_> = held.iter().map(|d| d.comment.as_ref().unwrap().revision).collect();
     assert_eq!(revisions, [Some(1), None, Some(2)]);
 }
 
@@ -240,28 +210,13 @@ async fn depth_is_told_by_consultation(bench: impl QueueUnderTest) {
     let elsewhere = ConsultationId::new("elsewhere").unwrap();
     let mut other = comment("9", "a");
     other.key.consultation = elsewhere.clone();
-    queue
-        .publish(&[
-            comment("1", "a"),
-            comment("2", "a"),
-            comment("3", "a"),
-            other,
-        ])
-        .await
-        .unwrap();
+    queue.publish(&[comment("1", "a"), comment("2", "a"), comment("3", "a"), other]).await.unwrap();
     let held = queue.receive(2).await.unwrap();
     let park = Settlement::Park("why".to_owned());
     queue.settle(&[(held[0].tag, park)]).await.unwrap();
-    let depth = |waiting, in_flight, parked| Depth {
-        waiting,
-        in_flight,
-        parked,
-    };
+    let depth = |waiting, in_flight, parked| Depth { waiting, in_flight, parked };
     assert_eq!(queue.depth(None).await.unwrap(), depth(2, 1, 1));
-    assert_eq!(
-        queue.depth(Some(&mentoring())).await.unwrap(),
-        depth(1, 1, 1)
-    );
+    assert_eq!(queue.depth(Some(&mentoring())).await.unwrap(), depth(1, 1, 1));
     assert_eq!(queue.depth(Some(&elsewhere)).await.unwrap(), depth(1, 0, 0));
 }
 
@@ -280,11 +235,7 @@ async fn every_field_of_a_comment_survives(bench: impl QueueUnderTest) {
     let mut full = revision("ü 1", 7, "line\n\u{0}\"👍");
     full.edited_at = Some("2024-05-01T10:00:00.123456789Z".parse().unwrap());
     full.posted_at = Some("2024-04-01T10:00:00Z".parse().unwrap());
-    full.author = Author {
-        id: None,
-        name: Some("Ann".to_owned()),
-        email: Some("ann@example.org".to_owned()),
-    };
+    full.author = Author { id: None, name: Some("Ann".to_owned()), email: Some("ann@example.org".to_owned()) };
     full.url = Some("https://example.org/1".to_owned());
     full.parent_id = Some("0".to_owned());
     full.language = Some("en-GB".to_owned());

@@ -44,9 +44,7 @@ where
 
 async fn current_text(store: &dyn Store) -> Vec<(String, Verdict)> {
     let page = store.page(&mentoring(), i64::MIN, 100).await.unwrap();
-    page.into_iter()
-        .map(|stored| (stored.comment.text, stored.assessment.verdict))
-        .collect()
+    page.into_iter().map(|stored| (stored.comment.text, stored.assessment.verdict)).collect()
 }
 
 async fn kinds(store: &dyn Store) -> Vec<String> {
@@ -57,22 +55,12 @@ async fn kinds(store: &dyn Store) -> Vec<String> {
 async fn a_repeated_record_has_one_effect(bench: impl StoreUnderTest) {
     let store = bench.store();
     let one = judged(comment("1", "a"), 1, Verdict::Hold);
-    for expected in [
-        Recorded::New,
-        Recorded::AlreadyKnown,
-        Recorded::AlreadyKnown,
-    ] {
-        assert_eq!(
-            store.record(std::slice::from_ref(&one)).await.unwrap(),
-            [expected]
-        );
+    for expected in [Recorded::New, Recorded::AlreadyKnown, Recorded::AlreadyKnown] {
+        assert_eq!(store.record(std::slice::from_ref(&one)).await.unwrap(), [expected]);
     }
     // Also when the queue counts it anew, as a broker does.
     let again = Judged { sequence: 9, ..one };
-    assert_eq!(
-        store.record(&[again]).await.unwrap(),
-        [Recorded::AlreadyKnown]
-    );
+    assert_eq!(store.record(&[again]).await.unwrap(), [Recorded::AlreadyKnown]);
     assert_eq!(kinds(&*store).await, ["comment.assessed.v1"]);
     assert_eq!(store.funnel(&mentoring()).await.unwrap().received(), 1);
 }
@@ -87,14 +75,8 @@ async fn the_newest_revision_is_current_in_any_order(bench: impl StoreUnderTest)
         ])
         .await
         .unwrap();
-    assert_eq!(
-        recorded,
-        [Recorded::New, Recorded::AlreadyKnown, Recorded::New]
-    );
-    assert_eq!(
-        current_text(&*store).await,
-        [("third".to_owned(), Verdict::Hold)]
-    );
+    assert_eq!(recorded, [Recorded::New, Recorded::AlreadyKnown, Recorded::New]);
+    assert_eq!(current_text(&*store).await, [("third".to_owned(), Verdict::Hold)]);
     assert_eq!(kinds(&*store).await.len(), 2);
 }
 
@@ -113,23 +95,14 @@ async fn an_edit_time_orders_when_there_is_no_revision(bench: impl StoreUnderTes
     newer.edited_at = Some("2024-05-02T00:00:00Z".parse().unwrap());
     let mut older = comment("1", "older");
     older.edited_at = Some("2024-05-01T00:00:00Z".parse().unwrap());
-    store
-        .record(&[
-            judged(newer, 1, Verdict::Accept),
-            judged(older, 2, Verdict::Accept),
-        ])
-        .await
-        .unwrap();
+    store.record(&[judged(newer, 1, Verdict::Accept), judged(older, 2, Verdict::Accept)]).await.unwrap();
     assert_eq!(current_text(&*store).await[0].0, "newer");
 }
 
 async fn a_new_pipeline_version_replaces_the_judgement(bench: impl StoreUnderTest) {
     let store = bench.store();
     let first = judged(comment("1", "a"), 1, Verdict::Accept);
-    let retagged = Judged {
-        assessment: assessment(Verdict::Hold, "v2"),
-        ..first.clone()
-    };
+    let retagged = Judged { assessment: assessment(Verdict::Hold, "v2"), ..first.clone() };
     store.record(std::slice::from_ref(&first)).await.unwrap();
     assert_eq!(store.record(&[retagged]).await.unwrap(), [Recorded::New]);
     assert_eq!(current_text(&*store).await[0].1, Verdict::Hold);
@@ -141,10 +114,7 @@ async fn a_new_pipeline_version_replaces_the_judgement(bench: impl StoreUnderTes
 
 async fn pages_follow_the_arrivals(bench: impl StoreUnderTest) {
     let store = bench.store();
-    let batch: Vec<_> = (1..=5)
-        .rev()
-        .map(|n| judged(comment(&n.to_string(), "a"), n, Verdict::Accept))
-        .collect();
+    let batch: Vec<_> = (1..=5).rev().map(|n| judged(comment(&n.to_string(), "a"), n, Verdict::Accept)).collect();
     store.record(&batch).await.unwrap();
     let mut seen = Vec::new();
     let mut after = 0;
@@ -161,30 +131,15 @@ async fn pages_follow_the_arrivals(bench: impl StoreUnderTest) {
 
 async fn the_funnel_accounts_for_every_comment(bench: impl StoreUnderTest) {
     let store = bench.store();
-    let verdicts = [
-        Verdict::Accept,
-        Verdict::Accept,
-        Verdict::Hold,
-        Verdict::Reject,
-        Verdict::Escalate,
-    ];
-    let batch: Vec<_> = (1..)
-        .zip(verdicts)
-        .map(|(n, verdict)| judged(comment(&n.to_string(), &format!("t{n}")), n, verdict))
-        .collect();
+    let verdicts = [Verdict::Accept, Verdict::Accept, Verdict::Hold, Verdict::Reject, Verdict::Escalate];
+    let batch: Vec<_> =
+        (1..).zip(verdicts).map(|(n, verdict)| judged(comment(&n.to_string(), &format!("t{n}")), n, verdict)).collect();
     store.record(&batch).await.unwrap();
     store.fail(&[failed(1)]).await.unwrap();
     store.withdraw(&key("2"), None).await.unwrap();
     let funnel = store.funnel(&mentoring()).await.unwrap();
-    let expected = Funnel {
-        failed: 1,
-        withdrawn: 1,
-        accepted: 1,
-        held: 1,
-        rejected: 1,
-        escalated: 1,
-        ..Funnel::default()
-    };
+    let expected =
+        Funnel { failed: 1, withdrawn: 1, accepted: 1, held: 1, rejected: 1, escalated: 1, ..Funnel::default() };
     assert_eq!(funnel, expected);
     assert_eq!(store.consultations().await.unwrap(), [mentoring()]);
 }
@@ -196,17 +151,11 @@ async fn a_withdrawal_may_overtake_its_comment(bench: impl StoreUnderTest) {
     // Not counted before anything came in.
     assert_eq!(store.funnel(&mentoring()).await.unwrap().received(), 0);
     assert!(store.consultations().await.unwrap().is_empty());
-    store
-        .record(&[judged(revision("1", 1, "a"), 1, Verdict::Accept)])
-        .await
-        .unwrap();
+    store.record(&[judged(revision("1", 1, "a"), 1, Verdict::Accept)]).await.unwrap();
     assert_eq!(store.funnel(&mentoring()).await.unwrap().withdrawn, 1);
     assert!(store.page(&mentoring(), 0, 9).await.unwrap()[0].withdrawn);
     // Written anew by its author.
-    store
-        .record(&[judged(revision("1", 3, "b"), 2, Verdict::Accept)])
-        .await
-        .unwrap();
+    store.record(&[judged(revision("1", 3, "b"), 2, Verdict::Accept)]).await.unwrap();
     assert_eq!(store.funnel(&mentoring()).await.unwrap().accepted, 1);
     // An old deletion that comes late does not undo that.
     assert!(!store.withdraw(&key("1"), Some(2)).await.unwrap());
@@ -215,13 +164,7 @@ async fn a_withdrawal_may_overtake_its_comment(bench: impl StoreUnderTest) {
 
 async fn a_known_failure_changes_nothing(bench: impl StoreUnderTest) {
     let store = bench.store();
-    assert_eq!(
-        store
-            .fail(&[failed(2), failed(1), failed(2)])
-            .await
-            .unwrap(),
-        2
-    );
+    assert_eq!(store.fail(&[failed(2), failed(1), failed(2)]).await.unwrap(), 2);
     assert_eq!(store.fail(&[failed(1)]).await.unwrap(), 0);
     let kept = store.failures(&mentoring()).await.unwrap();
     assert_eq!(kept, [failed(1), failed(2)]);
@@ -229,10 +172,7 @@ async fn a_known_failure_changes_nothing(bench: impl StoreUnderTest) {
 
 async fn judgements_are_found_by_text_and_version(bench: impl StoreUnderTest) {
     let store = bench.store();
-    store
-        .record(&[judged(comment("1", "a"), 1, Verdict::Hold)])
-        .await
-        .unwrap();
+    store.record(&[judged(comment("1", "a"), 1, Verdict::Hold)]).await.unwrap();
     let hashes = [text_hash("b"), text_hash("a")];
     let version = |name: &str| PipelineVersion(name.to_owned());
     let found = store.cached(&version("v1"), &hashes).await.unwrap();
@@ -251,31 +191,19 @@ async fn a_disclosure_waits_for_a_person(bench: impl StoreUnderTest) {
     assert!(store.acknowledge(&key("1"), "Kim").await.unwrap());
     assert!(!store.acknowledge(&key("2"), "Lee").await.unwrap());
     let found = store.disclosures(Some(&mentoring())).await.unwrap();
-    assert_eq!(
-        found[0].acknowledged,
-        Some((started + 1_000, "Lee".to_owned()))
-    );
+    assert_eq!(found[0].acknowledged, Some((started + 1_000, "Lee".to_owned())));
     let page = store.page(&mentoring(), 0, 9).await.unwrap();
     assert_eq!(page[0].acknowledged_at_ms, Some(started + 1_000));
     // The same text under another version asks nobody again; a new text does.
-    let retagged = Judged {
-        assessment: assessment(Verdict::Escalate, "v2"),
-        ..at("help", 1)
-    };
+    let retagged = Judged { assessment: assessment(Verdict::Escalate, "v2"), ..at("help", 1) };
     store.record(&[retagged]).await.unwrap();
-    assert!(
-        store.disclosures(None).await.unwrap()[0]
-            .acknowledged
-            .is_some()
-    );
+    assert!(store.disclosures(None).await.unwrap()[0].acknowledged.is_some());
     store.record(&[at("help me", 2)]).await.unwrap();
     let found = store.disclosures(None).await.unwrap();
     assert_eq!(found[0].acknowledged, None);
     assert_eq!(found[0].comment.text, "help me");
     let alerts = kinds(&*store).await;
-    let alerts = alerts
-        .iter()
-        .filter(|kind| *kind == "alert.safeguarding.v1");
+    let alerts = alerts.iter().filter(|kind| *kind == "alert.safeguarding.v1");
     assert_eq!(alerts.count(), 2);
 }
 
@@ -297,10 +225,7 @@ async fn an_overtaken_disclosure_still_reaches_a_person(bench: impl StoreUnderTe
 
 async fn messages_are_kept_until_sent(bench: impl StoreUnderTest) {
     let store = bench.store();
-    store
-        .record(&[judged(comment("1", "a secret"), 1, Verdict::Escalate)])
-        .await
-        .unwrap();
+    store.record(&[judged(comment("1", "a secret"), 1, Verdict::Escalate)]).await.unwrap();
     let rows = store.unsent(9).await.unwrap();
     assert_eq!(rows.len(), 2);
     assert!(rows.iter().all(|row| !row.body.contains("secret")));
@@ -314,9 +239,6 @@ async fn the_active_version_is_remembered(bench: impl StoreUnderTest) {
     for name in ["v1", "v2"] {
         let version = PipelineVersion(name.to_owned());
         store.adopt_version(&mentoring(), &version).await.unwrap();
-        assert_eq!(
-            store.active_version(&mentoring()).await.unwrap(),
-            Some(version)
-        );
+        assert_eq!(store.active_version(&mentoring()).await.unwrap(), Some(version));
     }
 }

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use moothall::broker::embedded::{EmbeddedLimits, EmbeddedQueue};
 use moothall::domain::assessment::Assessment;
-use moothall::domain::comment::{
-    Author, Comment, CommentId, CommentKey, ConsultationId, SourceName,
-};
+use moothall::domain::comment::{Author, Comment, CommentId, CommentKey, ConsultationId, SourceName};
 use moothall::domain::decision::Verdict;
 use moothall::domain::reading::Language;
 use moothall::domain::rulebook::PipelineVersion;
@@ -27,11 +25,7 @@ pub fn mentoring() -> ConsultationId {
 
 /// A key in the tests' consultation.
 pub fn key(id: &str) -> CommentKey {
-    CommentKey {
-        consultation: mentoring(),
-        source: SourceName::new("test").unwrap(),
-        id: CommentId::new(id).unwrap(),
-    }
+    CommentKey { consultation: mentoring(), source: SourceName::new("test").unwrap(), id: CommentId::new(id).unwrap() }
 }
 
 /// A comment with no order of its own.
@@ -52,10 +46,7 @@ pub fn comment(id: &str, text: &str) -> Comment {
 
 /// A comment with an explicit revision.
 pub fn revision(id: &str, revision: i64, text: &str) -> Comment {
-    Comment {
-        revision: Some(revision),
-        ..comment(id, text)
-    }
+    Comment { revision: Some(revision), ..comment(id, text) }
 }
 
 /// A judgement that says nothing but its verdict.
@@ -77,11 +68,7 @@ pub fn assessment(verdict: Verdict, version: &str) -> Assessment {
 
 /// A judged comment under version `v1`.
 pub fn judged(comment: Comment, sequence: i64, verdict: Verdict) -> Judged {
-    Judged {
-        comment,
-        sequence,
-        assessment: assessment(verdict, "v1"),
-    }
+    Judged { comment, sequence, assessment: assessment(verdict, "v1") }
 }
 
 /// A row that failed, told apart by `n`.
@@ -108,11 +95,7 @@ pub struct Bench {
 impl Bench {
     pub fn new() -> Self {
         let (clock, hand) = Clock::manual(1_700_000_000_000);
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            clock,
-            hand,
-        }
+        Self { folder: tempfile::tempdir().unwrap(), clock, hand }
     }
 
     pub fn path(&self) -> PathBuf {
@@ -132,9 +115,7 @@ impl Bench {
     }
 
     pub async fn queue_with(&self, owner: &str, limits: EmbeddedLimits) -> EmbeddedQueue {
-        EmbeddedQueue::open(self.database().await, self.clock.clone(), owner, limits)
-            .await
-            .unwrap()
+        EmbeddedQueue::open(self.database().await, self.clock.clone(), owner, limits).await.unwrap()
     }
 }
 
@@ -142,10 +123,7 @@ impl Bench {
 pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while !holds().await {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "waited in vain until {what}"
-        );
+        assert!(tokio::time::Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
