@@ -165,9 +165,9 @@ mod tests {
         ];
         let mut keys = vec![arrival_key(&base)];
         for change in changes {
-            let mut changed = base.clone();
-            change(&mut changed);
-            keys.push(arrival_key(&changed));
+            let mut other = base.clone();
+            change(&mut other);
+            keys.push(arrival_key(&other));
         }
         let mut grouped = base.clone();
         grouped.groups.insert("ward".into(), "x".into());

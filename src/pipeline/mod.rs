@@ -7,4 +7,5 @@ mod judging;
 pub mod ports;
 pub mod pulse;
 pub mod shutdown;
+pub mod watch;
 pub mod worker;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use moothall::pipeline::intake::{self, IntakeCounts, IntakeDeps, IntakeLimits, Row};
-use moothall::pipeline::ports::{Queue, Store};
 use moothall::pipeline::shutdown::Shutdown;
 
 use crate::support::{Bench, comment, failed, mentoring, revision};

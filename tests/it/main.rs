@@ -1,8 +1,12 @@
 //! One integration binary; a module per concern.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
+
+mod api;
 mod contract;
 mod intake;
 mod pipeline;
 mod queue;
+mod shutdown;
 mod store;
 mod support;

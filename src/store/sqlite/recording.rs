@@ -92,39 +92,9 @@ pub async fn record_one(
         return Ok(Recorded::AlreadyKnown);
     }
     let hash = text_hash(&comment.text);
-
-    // The update changes nothing: it makes the row that is already there answer.
-    let (revision_no, sequence): (i64, i64) = sqlx::query_as(
-        "INSERT INTO revisions (comment_no, arrival_key, sequence, revision, edited_at_ms, \
-         text_hash, comment, recorded_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-         ON CONFLICT (comment_no, arrival_key) DO UPDATE SET sequence = revisions.sequence \
-         RETURNING no, sequence",
-    )
-    .bind(standing.no)
-    .bind(&arrival)
-    .bind(judged.sequence)
-    .bind(comment.revision)
-    .bind(comment.edited_at.map(jiff::Timestamp::as_millisecond))
-    .bind(&hash)
-    .bind(comment_to_row(comment)?)
-    .bind(now_ms)
-    .fetch_one(&mut **tx)
-    .await
-    .map_err(store_error)?;
-    let assessment_no: i64 = sqlx::query_scalar(
-        "INSERT INTO assessments (revision_no, pipeline_version, verdict, assessment, \
-         recorded_at_ms) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (revision_no, pipeline_version) DO UPDATE SET verdict = assessments.verdict \
-         RETURNING no",
-    )
-    .bind(revision_no)
-    .bind(&assessment.pipeline_version.0)
-    .bind(assessment.verdict.key())
-    .bind(assessment_to_row(assessment)?)
-    .bind(now_ms)
-    .fetch_one(&mut **tx)
-    .await
-    .map_err(store_error)?;
+    let (revision_no, sequence) =
+        insert_revision(tx, standing.no, judged, &arrival, &hash, now_ms).await?;
+    let assessment_no = insert_assessment(tx, revision_no, judged, now_ms).await?;
 
     if place == Place::Current {
         let withdrawn_at_ms = standing
@@ -146,44 +116,26 @@ pub async fn record_one(
         .map_err(store_error)?;
         let body = serde_json::to_string(&AssessedV1::new(comment.key.id.as_str(), assessment))
             .map_err(|error| StoreError::Failed(format!("write message: {error}")))?;
-        let version = assessment.pipeline_version.0.as_str();
-        enqueue(
-            tx,
-            COMMENT_ASSESSED,
-            &comment.key,
-            &[&arrival, version],
-            &body,
-            now_ms,
-        )
-        .await?;
+        let what = [arrival.as_str(), &assessment.pipeline_version.0];
+        enqueue(tx, COMMENT_ASSESSED, &comment.key, &what, &body, now_ms).await?;
     }
     // A disclosure in a revision that was overtaken is a disclosure all the same.
     if assessment.verdict == Verdict::Escalate {
-        escalate(
-            tx,
-            standing.no,
+        let shown = Shown {
+            comment_no: standing.no,
             revision_no,
             assessment_no,
-            &hash,
-            place,
-            now_ms,
-        )
-        .await?;
-        let at = jiff::Timestamp::from_millisecond(now_ms)
-            .map_err(|error| StoreError::Failed(format!("clock: {error}")))?;
-        let body = json!({
-            "consultation": comment.key.consultation.as_str(),
-            "source": comment.key.source.as_str(),
-            "id": comment.key.id.as_str(),
-            "escalated_at": at.to_string(),
-        });
+            hash: &hash,
+        };
+        escalate(tx, &shown, place, now_ms).await?;
+        let body = alert(&comment.key, now_ms)?;
         // Keyed by the text: a retagging of a text that raised an alert raises no second one.
         enqueue(
             tx,
             ALERT_SAFEGUARDING,
             &comment.key,
             &[&hash],
-            &body.to_string(),
+            &body,
             now_ms,
         )
         .await?;
@@ -193,6 +145,72 @@ pub async fn record_one(
     } else {
         Recorded::AlreadyKnown
     })
+}
+
+/// The row of this arrival, and the sequence that it had at first sight.
+async fn insert_revision(
+    conn: &mut SqliteConnection,
+    comment_no: i64,
+    judged: &Judged,
+    arrival: &str,
+    hash: &str,
+    now_ms: i64,
+) -> Result<(i64, i64), StoreError> {
+    let comment = &judged.comment;
+    // The update changes nothing: it makes the row that is already there answer.
+    sqlx::query_as(
+        "INSERT INTO revisions (comment_no, arrival_key, sequence, revision, edited_at_ms, \
+         text_hash, comment, recorded_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (comment_no, arrival_key) DO UPDATE SET sequence = revisions.sequence \
+         RETURNING no, sequence",
+    )
+    .bind(comment_no)
+    .bind(arrival)
+    .bind(judged.sequence)
+    .bind(comment.revision)
+    .bind(comment.edited_at.map(jiff::Timestamp::as_millisecond))
+    .bind(hash)
+    .bind(comment_to_row(comment)?)
+    .bind(now_ms)
+    .fetch_one(conn)
+    .await
+    .map_err(store_error)
+}
+
+async fn insert_assessment(
+    conn: &mut SqliteConnection,
+    revision_no: i64,
+    judged: &Judged,
+    now_ms: i64,
+) -> Result<i64, StoreError> {
+    let assessment = &judged.assessment;
+    sqlx::query_scalar(
+        "INSERT INTO assessments (revision_no, pipeline_version, verdict, assessment, \
+         recorded_at_ms) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (revision_no, pipeline_version) DO UPDATE SET verdict = assessments.verdict \
+         RETURNING no",
+    )
+    .bind(revision_no)
+    .bind(&assessment.pipeline_version.0)
+    .bind(assessment.verdict.key())
+    .bind(assessment_to_row(assessment)?)
+    .bind(now_ms)
+    .fetch_one(conn)
+    .await
+    .map_err(store_error)
+}
+
+/// Ids and a time: no text, and nothing about the person.
+fn alert(key: &CommentKey, now_ms: i64) -> Result<String, StoreError> {
+    let at = jiff::Timestamp::from_millisecond(now_ms)
+        .map_err(|error| StoreError::Failed(format!("clock: {error}")))?;
+    let body = json!({
+        "consultation": key.consultation.as_str(),
+        "source": key.source.as_str(),
+        "id": key.id.as_str(),
+        "escalated_at": at.to_string(),
+    });
+    Ok(body.to_string())
 }
 
 async fn standing(conn: &mut SqliteConnection, key: &CommentKey) -> Result<Standing, StoreError> {
@@ -233,14 +251,19 @@ async fn standing(conn: &mut SqliteConnection, key: &CommentKey) -> Result<Stand
     })
 }
 
+/// What a person must see.
+struct Shown<'a> {
+    comment_no: i64,
+    revision_no: i64,
+    assessment_no: i64,
+    hash: &'a str,
+}
+
 /// A person who has looked at a text need not look at the same text again; a
 /// new text asks again, and one that still waits keeps waiting since its first time.
 async fn escalate(
     conn: &mut SqliteConnection,
-    comment_no: i64,
-    revision_no: i64,
-    assessment_no: i64,
-    hash: &str,
+    shown: &Shown<'_>,
     place: Place,
     now_ms: i64,
 ) -> Result<(), StoreError> {
@@ -262,10 +285,10 @@ async fn escalate(
          escalated_at_ms) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (comment_no) DO NOTHING"
     };
     sqlx::query(sql)
-        .bind(comment_no)
-        .bind(revision_no)
-        .bind(assessment_no)
-        .bind(hash)
+        .bind(shown.comment_no)
+        .bind(shown.revision_no)
+        .bind(shown.assessment_no)
+        .bind(shown.hash)
         .bind(now_ms)
         .execute(conn)
         .await

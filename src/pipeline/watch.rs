@@ -1,0 +1,44 @@
+//! Looks at queue and store now and then, and tells readiness and metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ports::{Queue, Store};
+use super::pulse::Pulse;
+use super::shutdown::Shutdown;
+use crate::telemetry::metric;
+
+/// Pause between two looks.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// Watches until asked to stop.
+pub async fn run(queue: Arc<dyn Queue>, store: Arc<dyn Store>, pulse: Pulse, shutdown: Shutdown) {
+    while !shutdown.stop_intake.is_cancelled() {
+        look(&*queue, &*store, &pulse).await;
+        shutdown.sleep(EVERY).await;
+    }
+}
+
+/// One look.
+pub async fn look(queue: &dyn Queue, store: &dyn Store, pulse: &Pulse) {
+    match store.ping().await {
+        Ok(()) => pulse.well("store"),
+        Err(error) => pulse.trouble("store", error.to_string()),
+    }
+    match queue.depth(None).await {
+        Ok(depth) => {
+            pulse.well("queue");
+            metrics::gauge!(metric::QUEUE_WAITING).set(depth.waiting as f64);
+            metrics::gauge!(metric::QUEUE_IN_FLIGHT).set(depth.in_flight as f64);
+            metrics::gauge!(metric::QUEUE_PARKED).set(depth.parked as f64);
+        }
+        Err(error) => pulse.trouble("queue", error.to_string()),
+    }
+    match store.disclosures(None).await {
+        Ok(all) => {
+            let waiting = all.iter().filter(|d| d.acknowledged.is_none()).count();
+            metrics::gauge!(metric::DISCLOSURES_UNACKNOWLEDGED).set(waiting as f64);
+        }
+        Err(error) => tracing::warn!(%error, "disclosures could not be counted"),
+    }
+}

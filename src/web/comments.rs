@@ -1,0 +1,233 @@
+//! `POST /v1/comments`.
+
+use axum::Json;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::decode::{Incoming, event, incoming};
+use super::error::{ApiError, Refusal};
+use super::router::Web;
+use crate::domain::comment::{Comment, CommentKey};
+use crate::pipeline::identity::hash_of;
+use crate::pipeline::intake::admit;
+use crate::pipeline::ports::{FailedRow, Published};
+
+/// Refusals that an answer lists; the rest is counted.
+const REFUSALS_LISTED: usize = 100;
+/// What is kept of a refused line.
+const RAW_BYTES: usize = 64 * 1024;
+
+/// What became of a body.
+#[derive(Debug, Default, Serialize)]
+pub struct Taken {
+    /// Comments that had not been seen; they will be judged.
+    accepted: u64,
+    /// Comments that came before; nothing changed.
+    known: u64,
+    /// Deletions that took effect.
+    withdrawn: u64,
+    /// Lines that could not become comments; they are kept and counted.
+    failed: u64,
+    /// The first hundred of those.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<LineFailure>,
+}
+
+#[derive(Debug, Serialize)]
+struct LineFailure {
+    line: u64,
+    field: String,
+    detail: String,
+}
+
+/// Takes comments; when it answers 202 they survive a crash.
+pub async fn post(
+    State(web): State<Web>,
+    request: Request<Body>,
+) -> Result<(StatusCode, Json<Taken>), ApiError> {
+    let kind = content_type(&request).ok_or(ApiError::UnsupportedType)?;
+    // Taken before the body is read: bodies in memory are bounded by both limits.
+    let _place = web.places.try_acquire().map_err(|_| ApiError::Busy)?;
+    let body = read_body(request, web.deps.limits.body_bytes).await?;
+    let taken = match kind {
+        Kind::Comment | Kind::Event => one(&web, kind, &body).await?,
+        Kind::Lines => lines(&web, &body).await?,
+    };
+    Ok((StatusCode::ACCEPTED, Json(taken)))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Comment,
+    Event,
+    Lines,
+}
+
+/// None of these can be sent across sites by a plain form, so a page in the
+/// browser of somebody on this machine cannot post comments unasked.
+fn content_type(request: &Request<Body>) -> Option<Kind> {
+    let value = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let essence = value.split(';').next()?.trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "application/json" => Some(Kind::Comment),
+        "application/cloudevents+json" => Some(Kind::Event),
+        "application/x-ndjson" | "application/jsonl" | "application/ndjson" => Some(Kind::Lines),
+        _ => None,
+    }
+}
+
+async fn read_body(request: Request<Body>, limit: usize) -> Result<Bytes, ApiError> {
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<usize>().ok());
+    if announced.is_some_and(|size| size > limit) {
+        return Err(ApiError::TooLarge { limit });
+    }
+    to_bytes(request.into_body(), limit).await.map_err(|error| {
+        let too_long = std::error::Error::source(&error)
+            .is_some_and(|source| source.to_string().contains("length limit"));
+        if too_long {
+            ApiError::TooLarge { limit }
+        } else {
+            ApiError::Incomplete
+        }
+    })
+}
+
+async fn one(web: &Web, kind: Kind, body: &[u8]) -> Result<Taken, ApiError> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| ApiError::NotJson {
+        line: error.line(),
+        column: error.column(),
+    })?;
+    let incoming = match (kind, value) {
+        (Kind::Event, Value::Object(object)) => event(object, &web.deps.defaults),
+        (_, value) => incoming(value, &web.deps.defaults),
+    };
+    let incoming = incoming
+        .and_then(|incoming| welcome(web, incoming))
+        .map_err(ApiError::Refused)?;
+    match incoming {
+        Incoming::Comment(comment) => {
+            // Refused at the door, with the sender told: not a row of a failed file.
+            let comment = admit(*comment, 0, &web.deps.limits.intake)
+                .map_err(|failed| ApiError::Refused(Refusal::new("text", failed.detail)))?;
+            let Published { new, known } = web.deps.queue.publish(&[comment]).await?;
+            Ok(Taken {
+                accepted: new,
+                known,
+                ..Taken::default()
+            })
+        }
+        Incoming::Withdraw(key, revision) => {
+            let withdrawn = web.deps.store.withdraw(&key, revision).await?;
+            Ok(Taken {
+                withdrawn: u64::from(withdrawn),
+                known: u64::from(!withdrawn),
+                ..Taken::default()
+            })
+        }
+    }
+}
+
+/// Only consultations that somebody will judge.
+fn welcome(web: &Web, incoming: Incoming) -> Result<Incoming, Refusal> {
+    let consultation = match &incoming {
+        Incoming::Comment(comment) => &comment.key.consultation,
+        Incoming::Withdraw(key, _) => &key.consultation,
+    };
+    if (web.deps.knows)(consultation) {
+        Ok(incoming)
+    } else {
+        Err(Refusal::new(
+            "consultation",
+            "no such consultation is served here",
+        ))
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    comments: Vec<Comment>,
+    withdrawals: Vec<(CommentKey, Option<i64>)>,
+    failed: Vec<FailedRow>,
+    taken: Taken,
+}
+
+impl Batch {
+    fn fail(&mut self, failed: FailedRow, field: String) {
+        if self.taken.failures.len() < REFUSALS_LISTED {
+            self.taken.failures.push(LineFailure {
+                line: failed.row,
+                field,
+                detail: failed.detail.clone(),
+            });
+        }
+        self.taken.failed += 1;
+        self.failed.push(failed);
+    }
+}
+
+async fn lines(web: &Web, body: &[u8]) -> Result<Taken, ApiError> {
+    let mut batch = Batch::default();
+    for (line, bytes) in (1..).zip(body.split(|byte| *byte == b'\n')) {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let incoming = serde_json::from_slice(bytes)
+            .map_err(|error| {
+                let column = error.column();
+                Refusal::new("(line)", format!("cannot be read at column {column}"))
+            })
+            .and_then(|value| incoming(value, &web.deps.defaults))
+            .and_then(|incoming| welcome(web, incoming));
+        match incoming {
+            Ok(Incoming::Comment(comment)) => {
+                match admit(*comment, line, &web.deps.limits.intake) {
+                    Ok(comment) => batch.comments.push(comment),
+                    Err(failed) => batch.fail(failed, "text".to_owned()),
+                }
+            }
+            Ok(Incoming::Withdraw(key, revision)) => batch.withdrawals.push((key, revision)),
+            Err(refusal) => {
+                let failed = unreadable(web, line, bytes, &refusal);
+                batch.fail(failed, refusal.field);
+            }
+        }
+    }
+    let Published { new, known } = web.deps.queue.publish(&batch.comments).await?;
+    let mut taken = batch.taken;
+    taken.accepted = new;
+    taken.known = known;
+    for (key, revision) in &batch.withdrawals {
+        if web.deps.store.withdraw(key, *revision).await? {
+            taken.withdrawn += 1;
+        } else {
+            taken.known += 1;
+        }
+    }
+    if !batch.failed.is_empty() {
+        web.deps.store.fail(&batch.failed).await?;
+    }
+    Ok(taken)
+}
+
+fn unreadable(web: &Web, line: u64, bytes: &[u8], refusal: &Refusal) -> FailedRow {
+    let whole = String::from_utf8_lossy(bytes);
+    let fingerprint = hash_of(&["unreadable", &whole]);
+    let raw = whole[..whole.floor_char_boundary(RAW_BYTES)].to_owned();
+    FailedRow {
+        consultation: web.deps.defaults.consultation.clone(),
+        source: web.deps.defaults.source.to_string(),
+        id: None,
+        row: line,
+        reason: "unreadable".to_owned(),
+        detail: format!("`{}`: {}", refusal.field, refusal.detail),
+        raw,
+        fingerprint,
+    }
+}
