@@ -23,8 +23,8 @@ use crate::pipeline::shutdown::Shutdown;
 use crate::pipeline::{watch, worker};
 use crate::settings::Settings;
 use crate::telemetry;
-use crate::web::decode::Defaults;
-use crate::web::router::{WebDeps, WebLimits, router, serve};
+use crate::web::router::Defaults;
+use crate::web::{WebDeps, WebLimits, router, serve};
 
 /// Options of `run`.
 #[derive(Debug, Args)]
