@@ -137,7 +137,7 @@ fn every_row_of_the_example_is_accounted_for_and_what_must_hold_holds() {
     let status: BTreeMap<&str, &str> =
         responses.iter().map(|row| (row["response_id"].as_str(), row["status"].as_str())).collect();
     let disclosures = rows(&out.join("restricted/disclosures.csv"));
-    let id_column = if keys[0].contains_key("comment_id") { "comment_id" } else { "id" };
+    let id_column = "source_id";
     let escalated: Vec<&str> = disclosures.iter().map(|row| row[id_column].as_str()).collect();
     for (id, kind) in &kind {
         if *kind == "disclosure" {

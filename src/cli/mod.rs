@@ -16,11 +16,13 @@ use crate::settings::{Problems, RulebookFiles, Settings, load_rulebook};
 mod assess;
 mod bench;
 mod check_config;
+mod health;
 mod prepare;
 mod process;
 mod progress;
 mod publish;
 mod report;
+mod run;
 mod safeguarding;
 
 /// Comment moderation and sentiment for public consultations.
@@ -59,6 +61,8 @@ pub struct Common {
 enum Command {
     /// Read files of comments, judge them, and write a report with its tables
     Process(process::Arguments),
+    /// Serve: take comments over HTTP, judge them, keep the report up to date
+    Run(run::Arguments),
     /// Possible disclosures of harm: list them, acknowledge them
     Safeguarding(safeguarding::Arguments),
     /// Write report and tables again from what is in the store
@@ -69,6 +73,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Check settings, policy, codebook and models, and name every problem
     CheckConfig,
+    /// Ask the service on this machine how it is
+    Health(health::Arguments),
     /// Print what the models read of each JSON line: judging text, sentences and surface features
     #[command(hide = true)]
     Prepare(prepare::Arguments),
@@ -99,6 +105,8 @@ pub fn main() -> ExitCode {
         Command::Report(arguments) => report::run(&cli.common, arguments),
         Command::Assess(arguments) => assess::run(&cli.common, arguments),
         Command::Bench(arguments) => bench::run(&cli.common, arguments),
+        Command::Run(arguments) => run::run(&cli.common, arguments),
+        Command::Health(arguments) => health::run(&cli.common, arguments),
         Command::CheckConfig => check_config::run(&cli.common),
         Command::Prepare(arguments) => prepare::run(&cli.common, arguments),
     };

@@ -32,6 +32,8 @@ pub struct Settings {
     pub max_attempts: u32,
     /// Largest text, in bytes.
     pub max_text_bytes: usize,
+    /// Pause between two looks whether the report must be written again, in milliseconds.
+    pub report_every_ms: u64,
     /// Grace after the first signal, in milliseconds.
     pub grace_ms: u64,
     /// Log level.
@@ -96,6 +98,10 @@ impl Settings {
         let mut keys = Keys::new(&table, file, "intake", problems);
         let max_text_bytes = keys.whole("max_text_bytes", 1);
         keys.finish();
+        let table = section("report");
+        let mut keys = Keys::new(&table, file, "report", problems);
+        let report_every_ms = keys.whole("every_ms", 100);
+        keys.finish();
         let table = section("shutdown");
         let mut keys = Keys::new(&table, file, "shutdown", problems);
         let grace_ms = keys.whole("grace_ms", 0);
@@ -116,6 +122,7 @@ impl Settings {
             lease_ms: lease_ms? as u64,
             max_attempts: max_attempts? as u32,
             max_text_bytes: max_text_bytes? as usize,
+            report_every_ms: report_every_ms? as u64,
             grace_ms: grace_ms? as u64,
             log_level: log_level?,
             log_json: log_format? == "json",
