@@ -105,7 +105,8 @@ impl SummaryBuilder {
     /// For one consultation; days are days in `zone`.
     pub fn new(rulebook: &Rulebook, zone: TimeZone) -> Self {
         // A bit each in a record; a codebook has at most 70.
-        let codebook: &[Theme] = rulebook.codebook.as_ref().map_or(&[], |book| &book.themes[..book.themes.len().min(128)]);
+        let codebook: &[Theme] =
+            rulebook.codebook.as_ref().map_or(&[], |book| &book.themes[..book.themes.len().min(128)]);
         let figures = codebook.iter().map(|theme| ThemeFigures {
             id: theme.id.clone(),
             label: theme.label.clone(),
@@ -331,6 +332,6 @@ fn campaigns(records: &[Record], found: &Found, dates: &HashMap<i64, Date>, them
         }
     }
     let mut campaigns: Vec<Campaign> = campaigns.into_values().collect();
-    campaigns.sort_by(|one, other| other.comments.cmp(&one.comments));
+    campaigns.sort_by_key(|campaign| std::cmp::Reverse(campaign.comments));
     campaigns
 }

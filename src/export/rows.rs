@@ -19,7 +19,7 @@ use crate::assess::report::{CHECK_BELOW, HIGH_FROM, Placements, SUBSTANTIVE_WORD
 use crate::domain::assessment::Sentiment;
 use crate::domain::codebook::ThemeTag;
 use crate::domain::rulebook::Rulebook;
-use crate::domain::score::Span;
+use crate::domain::score::{Probability, Span};
 use crate::pipeline::ports::{FailedRow, StoredComment};
 
 /// Tells whether two passes saw the same comments.
@@ -170,8 +170,7 @@ impl Rows {
             Place::Held => stored.assessment.reasons.first().map_or("low_confidence", |reason| reason.key.as_str()),
             Place::Included | Place::Escalated => "",
         };
-        let may_share =
-            matches!(place, Place::Included | Place::Excluded(Exclusion::Repeat | Exclusion::Late));
+        let may_share = matches!(place, Place::Included | Place::Excluded(Exclusion::Repeat | Exclusion::Late));
         let shared = may_share.then(|| {
             let redacted = (self.plan.redactor)(&stored.comment.text, &stored.assessment.pii);
             Shared { text: neutral(&redacted.text), redacted }
@@ -350,12 +349,14 @@ impl Rows {
     /// One line of `responses.jsonl`: the same columns, and the tags within.
     fn write_line(&mut self, values: &[Value], tags: Option<Vec<serde_json::Value>>) -> Result<(), ExportError> {
         use std::io::Write;
-        let mut line = String::from("{");
-        for (field, value) in self.fields.iter().zip(values) {
-            line += &format!("{}:{},", serde_json::Value::from(field.name()), value.json());
-        }
-        line += &format!("\"tags\":{}}}\n", serde_json::Value::from(tags.unwrap_or_default()));
-        self.lines.write_all(line.as_bytes()).map_err(|source| ExportError::Io { path: "responses.jsonl".into(), source })
+        let named = self.fields.iter().zip(values);
+        let mut parts: Vec<String> =
+            named.map(|(field, value)| format!("{}:{}", serde_json::Value::from(field.name()), value.json())).collect();
+        parts.push(format!("\"tags\":{}", serde_json::Value::from(tags.unwrap_or_default())));
+        let line = format!("{{{}}}\n", parts.join(","));
+        self.lines
+            .write_all(line.as_bytes())
+            .map_err(|source| ExportError::Io { path: "responses.jsonl".into(), source })
     }
 
     fn write_tags(
@@ -423,7 +424,7 @@ impl Rows {
             reason.into(),
             keys.clone().into(),
             rules.into(),
-            share(fired.first().and_then(|reason| reason.probability).map(|probability| probability.get())),
+            share(fired.first().and_then(|reason| reason.probability).map(Probability::get)),
             Value::Empty,
             if by_source { "source" } else { "machine" }.into(),
             if by_source { Value::Empty } else { stored.assessment.pipeline_version.to_string().into() },

@@ -1,6 +1,6 @@
 //! The end of a run on a terminal: plain text that fits 80 columns.
 
-use super::page::{thousands, whole_percent};
+use super::words::{thousands, whole_percent};
 use crate::assess::report::Summary;
 use crate::assess::report::place::Exclusion;
 
@@ -21,13 +21,13 @@ pub fn terminal_summary(summary: &Summary) -> String {
     let disclosures = summary.disclosures;
     if disclosures.escalated + disclosures.withdrawn > 0 {
         let waiting = disclosures.unacknowledged + disclosures.withdrawn;
-        out += &format!("{}\n", "!".repeat(WIDTH));
-        out += &format!(
-            "!! POSSIBLE DISCLOSURES OF HARM: {} ({} not acknowledged). READ THEM NOW.\n",
+        let rule = "!".repeat(WIDTH);
+        let read = if waiting > 0 { " READ THEM NOW." } else { "" };
+        out = format!(
+            "{rule}\n!! POSSIBLE DISCLOSURES OF HARM: {} ({} not acknowledged).{read}\n{rule}\n\n",
             thousands(disclosures.escalated + disclosures.withdrawn),
             thousands(waiting)
         );
-        out += &format!("{}\n\n", "!".repeat(WIDTH));
     }
     out += "Where every comment went\n";
     out += &line("Received", &thousands(summary.received()));

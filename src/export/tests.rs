@@ -171,7 +171,8 @@ async fn restricted_files_are_for_their_owner_and_only_when_asked_for() {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&dir.path().join(RESTRICTED)), 0o700);
-        let restricted: Vec<_> = outcome.paths.iter().filter(|path| path.parent().unwrap().ends_with(RESTRICTED)).collect();
+        let restricted: Vec<_> =
+            outcome.paths.iter().filter(|path| path.parent().unwrap().ends_with(RESTRICTED)).collect();
         assert_eq!(restricted.len(), 4);
         assert!(restricted.iter().all(|path| mode(path) == 0o600));
     }
@@ -295,7 +296,9 @@ async fn an_earlier_export_is_replaced_and_other_files_are_left_alone() {
 fn the_terminal_says_disclosures_first_and_fits() {
     let book = rulebook(Some(20));
     let mut builder = SummaryBuilder::new(&book, days::zone("Europe/London"));
-    comments(900, &book).iter().for_each(|stored| builder.push(stored));
+    for stored in &comments(900, &book) {
+        builder.push(stored);
+    }
     let text = terminal_summary(&builder.finish(waiting(Depth::default())).0);
     assert!(text.starts_with('!') && text.lines().nth(1).unwrap().contains("DISCLOSURES OF HARM"));
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -308,7 +311,9 @@ fn the_terminal_says_disclosures_first_and_fits() {
 async fn sample_pages() {
     let Some(out) = std::env::var_os("MOOTHALL_SAMPLE") else { return };
     let out = Path::new(&out);
-    for (name, count, themes) in [("mentoring", 1900, Some(8)), ("empty", 0, Some(8)), ("none", 300, None), ("many", 900, Some(20))] {
+    for (name, count, themes) in
+        [("mentoring", 1900, Some(8)), ("empty", 0, Some(8)), ("none", 300, None), ("many", 900, Some(20))]
+    {
         let mut shelf = shelf(count, themes);
         if count == 0 {
             shelf.failed.clear();
