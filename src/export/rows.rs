@@ -18,6 +18,7 @@ use crate::assess::report::place::{Exclusion, Place};
 use crate::assess::report::{CHECK_BELOW, HIGH_FROM, Placements, SUBSTANTIVE_WORDS, Summary};
 use crate::domain::assessment::Sentiment;
 use crate::domain::codebook::ThemeTag;
+use crate::domain::decision::{Reason, Verdict};
 use crate::domain::rulebook::Rulebook;
 use crate::domain::score::{Probability, Span};
 use crate::pipeline::ports::{FailedRow, StoredComment};
@@ -307,7 +308,9 @@ impl Rows {
             "respondent_id" => Value::maybe(row.respondent_id),
             "posted_at" => Value::maybe(stored.comment.posted_at.map(|at| at.to_string())),
             "language" => assessment.language.code().into(),
-            "status_by" => Value::maybe(assessment.reasons.first().filter(|_| !included).map(|r| r.rule.clone())),
+            "status_by" if included => Value::Empty,
+            // Repeats and late comments are excluded by the report and by no rule of the policy.
+            "status_by" => fired(stored).next().map_or("built-in".into(), |reason| reason.rule.clone().into()),
             "text_redacted" => Value::maybe(row.shared.map(|shared| shared.text.clone())),
             "redaction_count" if row.shared.is_some() => Value::Whole(assessment.pii.len() as u64),
             "word_count" => Value::Whole(assessment.word_count as u64),
@@ -415,7 +418,7 @@ impl Rows {
     ) -> Result<(), ExportError> {
         // What a withdrawn comment was judged to be is gone with its text.
         let by_source = place == Place::Excluded(Exclusion::Withdrawn);
-        let fired = if by_source { &[][..] } else { &stored.assessment.reasons };
+        let fired: Vec<&Reason> = fired(stored).filter(|_| !by_source).collect();
         let keys = fired.iter().map(|reason| reason.key.as_str()).collect::<Vec<_>>().join("; ");
         let rules = fired.iter().map(|reason| reason.rule.as_str()).collect::<Vec<_>>().join("; ");
         self.exclusions.row(&[
@@ -466,6 +469,11 @@ impl Rows {
             kept(&author.email),
         ])
     }
+}
+
+/// Reasons that ask for more than acceptance, strictest first.
+fn fired(stored: &StoredComment) -> impl Iterator<Item = &Reason> {
+    stored.assessment.reasons.iter().filter(|reason| reason.verdict > Verdict::Accept)
 }
 
 fn share(probability: Option<f32>) -> Value {

@@ -37,7 +37,7 @@ async fn write(shelf: &Shelf, themes: Option<usize>, out_dir: &Path) -> Outcome 
 }
 
 fn shelf(count: i64, themes: Option<usize>) -> Shelf {
-    Shelf { comments: comments(count, &rulebook(themes)), failed: failed(7) }
+    Shelf { comments: comments(count, &rulebook(themes)), failed: failed(7), ..Shelf::default() }
 }
 
 fn text(folder: &Path, name: &str) -> String {
@@ -145,7 +145,11 @@ async fn an_escalated_comment_leaves_an_id_and_nothing_more() {
         .judged(Verdict::Escalate, ReasonKey::SAFEGUARDING_DISCLOSURE);
     harmed.comment.groups.insert("ward".to_owned(), "Boilerward".to_owned());
     harmed.comment.key.source = crate::domain::comment::SourceName::new("boilerform").unwrap();
-    let shelf = Shelf { comments: vec![comment(1, "A fine scheme for all of us."), harmed], failed: Vec::new() };
+    let shelf = Shelf {
+        comments: vec![comment(1, "A fine scheme for all of us."), harmed],
+        failed: Vec::new(),
+        ..Shelf::default()
+    };
     write(&shelf, Some(8), dir.path()).await;
     let rows = table(dir.path(), "responses.csv");
     let row = rows.last().unwrap();
@@ -204,6 +208,7 @@ async fn personal_data_and_rejected_texts_stay_restricted() {
             gone,
         ],
         failed: failed(2),
+        ..Shelf::default()
     };
     write(&shelf, Some(8), dir.path()).await;
     for name in SHARED {
@@ -219,6 +224,7 @@ async fn personal_data_and_rejected_texts_stay_restricted() {
         let span = Span { start: place("evidence_start"), end: place("evidence_end") };
         assert_eq!(span.slice(plain(&rows[0]["text_redacted"])), plain(&tag["evidence_text"]));
     }
+    assert_eq!((rows[1]["status_reason"].as_str(), rows[1]["status_by"].as_str()), ("late", "built-in"));
     let texts = table(dir.path(), "restricted/excluded_texts.csv");
     assert_eq!(texts.iter().map(|row| row["status"].as_str()).collect::<Vec<_>>(), ["excluded", "held"]);
     assert!(!text(dir.path(), "restricted/excluded_texts.csv").contains("withdrew"));
@@ -232,7 +238,7 @@ async fn hostile_text_is_only_ever_text() {
     let mut hostile = comment(1, bad).tagged("stigma", 0.95, Attitude::Negative, bad);
     hostile.comment.groups.insert("=cmd|'/c calc'!A1".to_owned(), "@SUM(1)<b>\u{202e}".to_owned());
     hostile.comment.key.source = crate::domain::comment::SourceName::new("+source").unwrap();
-    let mut shelf = Shelf { comments: vec![hostile], failed: Vec::new() };
+    let mut shelf = Shelf { comments: vec![hostile], failed: Vec::new(), ..Shelf::default() };
     for sequence in 2..30 {
         let mut next = shelf.comments[0].clone();
         next.sequence = sequence;
@@ -289,6 +295,19 @@ async fn an_earlier_export_is_replaced_and_other_files_are_left_alone() {
     write(&shelf(3, Some(8)), Some(8), dir.path()).await;
     assert!(!dir.path().join("campaigns.csv").exists(), "an old table must not outlive its reason");
     assert_eq!(text(dir.path(), "minutes.txt"), "mine");
+    assert!(!dir.path().join(".moothall-partial").exists());
+}
+
+#[tokio::test]
+async fn comments_that_change_between_the_passes_are_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shelf = shelf(20, Some(8));
+    shelf.restless = 4.into();
+    assert!(write(&shelf, Some(8), dir.path()).await.summary.reconciles());
+    shelf.restless = 99.into();
+    let refused = write_all(&shelf, &rulebook(Some(8)), options(dir.path())).await;
+    assert!(matches!(refused, Err(ExportError::Changed)));
+    assert!(dir.path().join(RUN_FILE).exists(), "the earlier export stays whole");
     assert!(!dir.path().join(".moothall-partial").exists());
 }
 
