@@ -147,6 +147,7 @@ impl SummaryBuilder {
         let verdict = stored.assessment.verdict;
         if stored.withdrawn && verdict == Verdict::Escalate {
             summary.disclosures.withdrawn += 1;
+            summary.disclosures.unacknowledged += u64::from(stored.acknowledged_at_ms.is_none());
         }
         *match (stored.withdrawn, verdict) {
             (true, _) => &mut summary.funnel.withdrawn,

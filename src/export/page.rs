@@ -149,7 +149,7 @@ pub fn render<S: std::hash::BuildHasher>(
     let themes = sorted(&summary.themes);
     let (cross, cross_notes) = cross_tables(summary, &themes);
     let disclosures = summary.disclosures.escalated + summary.disclosures.withdrawn;
-    let unacknowledged = summary.disclosures.unacknowledged + summary.disclosures.withdrawn;
+    let unacknowledged = summary.disclosures.unacknowledged;
     let page = Page {
         title: neutral(&consultation.title),
         question: neutral(&consultation.question),
@@ -599,12 +599,12 @@ fn needs(summary: &Summary) -> Vec<Need> {
     [
         need(
             "Possible disclosures of harm, not acknowledged",
-            disclosures.unacknowledged + disclosures.withdrawn,
+            disclosures.unacknowledged,
             "The safeguarding lead reads them now and records that they have.",
         ),
         need(
             "Possible disclosures of harm, acknowledged",
-            disclosures.escalated - disclosures.unacknowledged,
+            disclosures.escalated + disclosures.withdrawn - disclosures.unacknowledged,
             "With the safeguarding lead. Nothing to do here.",
         ),
         need("Held", funnel.held, "Read each and accept or reject it. None is counted or published until then."),

@@ -20,7 +20,7 @@ pub fn terminal_summary(summary: &Summary) -> String {
     let mut out = String::new();
     let disclosures = summary.disclosures;
     if disclosures.escalated + disclosures.withdrawn > 0 {
-        let waiting = disclosures.unacknowledged + disclosures.withdrawn;
+        let waiting = disclosures.unacknowledged;
         let rule = "!".repeat(WIDTH);
         let read = if waiting > 0 { " READ THEM NOW." } else { "" };
         out = format!(
@@ -61,7 +61,7 @@ pub fn terminal_summary(summary: &Summary) -> String {
         }
     }
     let needs = [
-        ("  Possible disclosures not acknowledged", disclosures.unacknowledged + disclosures.withdrawn),
+        ("  Possible disclosures not acknowledged", disclosures.unacknowledged),
         ("  Held", funnel.held),
         ("  Tags with low confidence, in comments", summary.low_confidence),
         ("  Comments with possible personal data to check", summary.personal_data_to_check),
