@@ -21,6 +21,11 @@ pub const CAMPAIGN_WORDS: usize = 8;
 pub const CAMPAIGN_RESPONDENTS: usize = 3;
 /// Share of five-word runs that two near copies have in common (Jaccard).
 pub const NEAR: f64 = 0.6;
+/// Share of the shorter text's runs that stand in the longer one, where a template
+/// was kept and own words were added.
+pub const CONTAINED: f64 = 0.8;
+/// Below this likeness the estimate of what is contained is too rough to use.
+const PARTLY: f64 = 0.3;
 
 const RUN: usize = 5;
 const BANDS: usize = 21;
@@ -293,11 +298,17 @@ impl Search {
         }
     }
 
+    /// Near copies, or one of them mostly contained in the other: a template with
+    /// somebody's own words added.
     fn alike(&self, one: u32, other: u32) -> bool {
-        match (&self.distinct[one as usize].signature, &self.distinct[other as usize].signature) {
-            (Some(one), Some(other)) => likeness(one, other) >= NEAR,
-            _ => false,
-        }
+        let (one, other) = (&self.distinct[one as usize], &self.distinct[other as usize]);
+        let (Some(first), Some(second)) = (&one.signature, &other.signature) else { return false };
+        let likeness = likeness(first, second);
+        // |A n B| = J (|A| + |B|) / (1 + J), from J = |A n B| / |A u B|.
+        let runs = |text: &Distinct| f64::from(text.words) - (RUN - 1) as f64;
+        let shared = likeness * (runs(one) + runs(other)) / (1.0 + likeness);
+        let contained = shared / runs(one).min(runs(other));
+        likeness >= NEAR || (likeness >= PARTLY && contained >= CONTAINED)
     }
 }
 
@@ -318,8 +329,7 @@ mod tests {
 
     fn search(comments: &[(Option<u64>, &str)]) -> (Vec<Added>, Found) {
         let mut search = Search::default();
-        let added =
-            comments.iter().zip(1..).map(|((who, text), sequence)| search.add(sequence, *who, text)).collect();
+        let added = comments.iter().zip(1..).map(|((who, text), sequence)| search.add(sequence, *who, text)).collect();
         (added, search.finish())
     }
 
@@ -343,7 +353,10 @@ mod tests {
     #[test]
     fn three_people_with_one_text_are_a_campaign_and_small_edits_do_not_hide_it() {
         let edited = TEMPLATE.replace("borough", "town");
-        let longer = format!("{TEMPLATE}. My own son had a mentor for two years and went on to college.");
+        let longer = format!(
+            "{TEMPLATE}. My own son had a mentor for two years and went on to college, which nobody on our street \
+             would have believed when he was thirteen and would not leave his room."
+        );
         let (_, found) = search(&[
             (Some(1), TEMPLATE),
             (Some(2), &edited),

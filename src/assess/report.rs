@@ -105,7 +105,8 @@ impl SummaryBuilder {
     /// For one consultation; days are days in `zone`.
     pub fn new(rulebook: &Rulebook, zone: TimeZone) -> Self {
         // A bit each in a record; a codebook has at most 70.
-        let codebook: &[Theme] = rulebook.codebook.as_ref().map_or(&[], |book| &book.themes[..book.themes.len().min(128)]);
+        let codebook: &[Theme] =
+            rulebook.codebook.as_ref().map_or(&[], |book| &book.themes[..book.themes.len().min(128)]);
         let figures = codebook.iter().map(|theme| ThemeFigures {
             id: theme.id.clone(),
             label: theme.label.clone(),
@@ -146,6 +147,7 @@ impl SummaryBuilder {
         let verdict = stored.assessment.verdict;
         if stored.withdrawn && verdict == Verdict::Escalate {
             summary.disclosures.withdrawn += 1;
+            summary.disclosures.unacknowledged += u64::from(stored.acknowledged_at_ms.is_none());
         }
         *match (stored.withdrawn, verdict) {
             (true, _) => &mut summary.funnel.withdrawn,
@@ -331,6 +333,6 @@ fn campaigns(records: &[Record], found: &Found, dates: &HashMap<i64, Date>, them
         }
     }
     let mut campaigns: Vec<Campaign> = campaigns.into_values().collect();
-    campaigns.sort_by(|one, other| other.comments.cmp(&one.comments));
+    campaigns.sort_by_key(|campaign| std::cmp::Reverse(campaign.comments));
     campaigns
 }

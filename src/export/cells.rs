@@ -38,7 +38,9 @@ pub fn neutral(text: &str) -> String {
 pub fn inert(cell: &str) -> Cow<'_, str> {
     let first = cell.trim_start_matches(['\'', ' ', '\u{a0}']).chars().next();
     match first {
-        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => Cow::Owned(format!("'{cell}")),
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => {
+            Cow::Owned(format!("'{cell}"))
+        }
         _ => Cow::Borrowed(cell),
     }
 }

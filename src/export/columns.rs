@@ -31,28 +31,82 @@ impl Field {
 
 /// Columns of `responses.csv` that are the same for every consultation.
 pub const RESPONSES: &[Column] = &[
-    ("response_id", "Stable pseudonym of the comment, the same in every table", "text", "R-, F- (failed row) or E- (escalated) and 10 letters", "R-7Q2M9XK4TB"),
-    ("respondent_id", "Stable pseudonym of the respondent; empty where the source does not say who wrote it", "text", "P- and 12 letters", "P-0V8D3M6W1KZA"),
+    (
+        "response_id",
+        "Stable pseudonym of the comment, the same in every table",
+        "text",
+        "R-, F- (failed row) or E- (escalated) and 10 letters",
+        "R-7Q2M9XK4TB",
+    ),
+    (
+        "respondent_id",
+        "Stable pseudonym of the respondent; empty where the source does not say who wrote it",
+        "text",
+        "P- and 12 letters",
+        "P-0V8D3M6W1KZA",
+    ),
     ("consultation_id", "Consultation that the comment answers", "text", "", "mentoring"),
     ("posted_at", "When the comment was posted, UTC", "date and time, ISO 8601", "", "2026-03-04T09:30:00Z"),
     ("channel", "Source that it came from", "text", "", "web_form"),
     ("language", "Language that the text was read as", "ISO 639-1", "und where it cannot be told", "en"),
     ("status", "Where the comment counts", "key", "included; excluded; held; failed; escalated", "included"),
-    ("status_reason", "Why it is not included", "key", "spam; abuse; other; repeat; late; withdrawn; for held rows the first reason's key; for failed rows blank, duplicate_id, unreadable, too_large, no_text", "repeat"),
-    ("status_by", "Rule of the policy that decided; built-in where it is not in the policy file", "text", "", "insult-hold"),
+    (
+        "status_reason",
+        "Why it is not included",
+        "key",
+        "spam; abuse; other; repeat; late; withdrawn; for held rows the first reason's key; for failed rows blank, duplicate_id, unreadable, too_large, no_text",
+        "repeat",
+    ),
+    (
+        "status_by",
+        "Rule of the policy that decided; built-in where it is not in the policy file",
+        "text",
+        "",
+        "insult-hold",
+    ),
     ("duplicate_kind", "How the text is shared with other respondents", "key", "none; exact; near", "none"),
-    ("duplicate_group", "Comments with the same value share their text", "text", "C and a number (campaign), D and a number", "D3"),
+    (
+        "duplicate_group",
+        "Comments with the same value share their text",
+        "text",
+        "C and a number (campaign), D and a number",
+        "D3",
+    ),
     ("campaign_id", "Organised response that it belongs to; see campaigns.csv", "text", "C and a number", "C1"),
-    ("text_redacted", "The comment with personal data masked; empty for held, failed, escalated, withdrawn, spam and abuse", "text", "masks: [name], [email], [phone], ...; hidden characters: \u{fffd}", "My mentor [name] listened."),
+    (
+        "text_redacted",
+        "The comment with personal data masked; empty for held, failed, escalated, withdrawn, spam and abuse",
+        "text",
+        "masks: [name], [email], [phone], ...; hidden characters: \u{fffd}",
+        "My mentor [name] listened.",
+    ),
     ("redaction_count", "Masks in text_redacted", "whole number", "", "1"),
     ("word_count", "Words of the comment", "whole number", "", "42"),
     ("position", "Attitude to the consultation's subject", "key", "for; mixed; unclear; against", "for"),
     ("position_confidence", "Calibrated probability of position", "number", "0 to 1", "0.91"),
-    ("polarity", "General mood, where the consultation has no codebook", "key", "positive; neutral; negative", "neutral"),
+    (
+        "polarity",
+        "General mood, where the consultation has no codebook",
+        "key",
+        "positive; neutral; negative",
+        "neutral",
+    ),
     ("polarity_confidence", "Calibrated probability of polarity", "number", "0 to 1", "0.8"),
-    ("stance", "Preference over the codebook's pair of themes", "key", "prefers_structured; prefers_organic; both; none", "both"),
+    (
+        "stance",
+        "Preference over the codebook's pair of themes",
+        "key",
+        "prefers_structured; prefers_organic; both; none",
+        "both",
+    ),
     ("stance_confidence", "Calibrated probability of stance", "number", "0 to 1", "0.77"),
-    ("tone", "How it is said; not the same as position", "key", "distressed; angry; humorous; critical; warm; neutral", "warm"),
+    (
+        "tone",
+        "How it is said; not the same as position",
+        "key",
+        "distressed; angry; humorous; critical; warm; neutral",
+        "warm",
+    ),
     ("tone_confidence", "Calibrated probability of tone", "number", "0 to 1", "0.66"),
     ("off_topic", "1 where it is about something else; it still counts", "0 or 1", "0; 1", "0"),
     ("themes", "Keys of the themes that it raises", "text", "keys joined with \"; \"; OTHER; NONE", "stigma; organic"),
@@ -72,9 +126,21 @@ pub const TAGS: &[Column] = &[
     ("theme_position", "Attitude of the part that carries the theme", "key", "for; mixed; unclear; against", "against"),
     ("theme_position_confidence", "Calibrated probability of theme_position", "number", "0 to 1", "0.7"),
     ("confidence", "Calibrated probability that the comment raises the theme", "number", "0 to 1", "0.93"),
-    ("confidence_band", "The same for reading: high from 0.8, medium from 0.6, else check", "key", "high; medium; check", "high"),
+    (
+        "confidence_band",
+        "The same for reading: high from 0.8, medium from 0.6, else check",
+        "key",
+        "high; medium; check",
+        "high",
+    ),
     ("source", "Who assigned the tag", "key", "machine", "machine"),
-    ("evidence_start", "First character of the evidence in text_redacted, from 0, an apostrophe before a formula sign not counted", "whole number", "", "0"),
+    (
+        "evidence_start",
+        "First character of the evidence in text_redacted, from 0, an apostrophe before a formula sign not counted",
+        "whole number",
+        "",
+        "0",
+    ),
     ("evidence_end", "One past its last character", "whole number", "", "48"),
     ("evidence_text", "That slice of text_redacted", "text", "", "They gave them purple passes"),
     ("codebook_version", "Version of the codebook", "text", "", "1.2"),
@@ -84,12 +150,24 @@ pub const TAGS: &[Column] = &[
 /// Columns of `theme_summary.csv`.
 pub const THEME_SUMMARY: &[Column] = &[
     ("consultation_id", "Consultation", "text", "", "mentoring"),
-    ("theme_key", "The theme; OTHER: substantive, fits no theme; NONE: too short to code; NOT_JUDGED: language not supported", "key", "", "stigma"),
+    (
+        "theme_key",
+        "The theme; OTHER: substantive, fits no theme; NONE: too short to code; NOT_JUDGED: language not supported",
+        "key",
+        "",
+        "stigma",
+    ),
     ("theme_label", "The theme as readers see it", "text", "", "Stigma"),
     ("comments", "Included comments that raise it", "whole number", "", "120"),
     ("respondents", "Different respondents who raise it", "whole number", "", "118"),
     ("base", "Included comments", "whole number", "", "1842"),
-    ("percent", "comments of base; themes overlap, so the column may add up to more than 100", "number", "0 to 100", "6.5"),
+    (
+        "percent",
+        "comments of base; themes overlap, so the column may add up to more than 100",
+        "number",
+        "0 to 100",
+        "6.5",
+    ),
     ("for", "Parts that carry the theme and speak for the subject", "whole number", "", "20"),
     ("mixed", "... on both sides", "whole number", "", "30"),
     ("unclear", "... without a clear attitude", "whole number", "", "10"),
@@ -167,7 +245,13 @@ pub const DISCLOSURES: &[Column] = &[
     ("author_id", "Who wrote it, as far as the source says", "text", "", ""),
     ("author_name", "", "text", "", ""),
     ("author_email", "", "text", "", ""),
-    ("why", "Reasons, strictest first, with probabilities and rules", "text", "", "safeguarding.disclosure 0.93 (safeguarding-high)"),
+    (
+        "why",
+        "Reasons, strictest first, with probabilities and rules",
+        "text",
+        "",
+        "safeguarding.disclosure 0.93 (safeguarding-high)",
+    ),
     ("text", "Every word of it", "text", "", ""),
 ];
 
@@ -214,7 +298,9 @@ pub fn names(columns: &[Column]) -> impl Iterator<Item = &'static str> {
 pub fn response_fields(summary: &Summary) -> Vec<Field> {
     let filled = |name: &str| match name {
         "respondent_id" => summary.respondents > 0,
-        "duplicate_kind" | "duplicate_group" => summary.ways.distinct < summary.ways.all || !summary.campaigns.is_empty(),
+        "duplicate_kind" | "duplicate_group" => {
+            summary.ways.distinct < summary.ways.all || !summary.campaigns.is_empty()
+        }
         "campaign_id" => !summary.campaigns.is_empty(),
         "position" | "position_confidence" => summary.positions.not_judged < summary.included,
         "polarity" | "polarity_confidence" => !summary.polarities.is_empty(),
@@ -225,8 +311,12 @@ pub fn response_fields(summary: &Summary) -> Vec<Field> {
     };
     let mut taken: HashSet<String> = names(RESPONSES).map(str::to_owned).collect();
     let mut unique = |prefix: &str, name: &str| {
-        let letters: String =
-            name.trim().chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).take(60).collect();
+        let letters: String = name
+            .trim()
+            .chars()
+            .map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
+            .take(60)
+            .collect();
         let mut column = format!("{prefix}_{letters}");
         while !taken.insert(column.clone()) {
             column.push('_');
@@ -235,8 +325,12 @@ pub fn response_fields(summary: &Summary) -> Vec<Field> {
     };
     let groups: Vec<Field> =
         summary.group_names.iter().map(|name| Field::Group(name.clone(), unique("group", name))).collect();
-    let themes: Vec<Field> =
-        summary.themes.iter().enumerate().map(|(at, theme)| Field::Theme(at, unique("theme", theme.id.as_str()))).collect();
+    let themes: Vec<Field> = summary
+        .themes
+        .iter()
+        .enumerate()
+        .map(|(at, theme)| Field::Theme(at, unique("theme", theme.id.as_str())))
+        .collect();
     let mut fields = Vec::new();
     for name in names(RESPONSES).filter(|name| filled(name)) {
         match name {

@@ -10,7 +10,17 @@ pub fn zone(name: &str) -> TimeZone {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 
@@ -41,6 +51,25 @@ pub fn long_time(at: Timestamp, zone_name: &str) -> String {
         hour => hour,
     };
     format!("{hour}:{:02}{half} on {} ({name} time)", local.minute(), long_day(local.date()))
+}
+
+/// The same for the end of a period: midnight belongs to the day that it ends.
+pub fn closing_time(at: Timestamp, zone_name: &str) -> String {
+    let local = zone(zone_name).to_datetime(at);
+    match local.date().yesterday() {
+        Ok(day) if local.time() == jiff::civil::Time::midnight() => format!("the end of {}", long_day(day)),
+        _ => long_time(at, zone_name),
+    }
+}
+
+/// `3 to 26 March 2026`, as short as it stays clear.
+pub fn stretch(first: Date, last: Date) -> String {
+    match (first == last, first.year() == last.year(), first.month() == last.month()) {
+        (true, ..) => long_day(first),
+        (_, true, true) => format!("{} to {}", first.day(), long_day(last)),
+        (_, true, false) => format!("{} {} to {}", first.day(), month(first), long_day(last)),
+        _ => format!("{} to {}", long_day(first), long_day(last)),
+    }
 }
 
 /// How many days one column of a chart stands for.
@@ -109,16 +138,19 @@ impl Step {
 /// more days than a page shows. Dates centuries apart are shown by year, only
 /// where there are comments.
 pub fn columns(days: &std::collections::BTreeMap<Date, u64>) -> (Step, Vec<(Date, u64)>) {
-    const MOST: i64 = 45;
     let (Some(first), Some(last)) = (days.keys().next(), days.keys().next_back()) else {
         return (Step::Day, Vec::new());
     };
     let length = i64::from(last.year() - first.year()) * 366 + i64::from(last.day_of_year() - first.day_of_year()) + 1;
-    let step = match length {
-        0..=MOST => Step::Day,
-        0..=315 => Step::Week,
-        0..=1370 => Step::Month,
-        _ => Step::Year,
+    // Up to 45 columns: days, weeks (45 * 7 = 315) or months (45 * 30.4 = 1,370).
+    let step = if length <= 45 {
+        Step::Day
+    } else if length <= 315 {
+        Step::Week
+    } else if length <= 1370 {
+        Step::Month
+    } else {
+        Step::Year
     };
     let mut columns: std::collections::BTreeMap<Date, u64> = std::collections::BTreeMap::new();
     if length < 100 * 366 {
@@ -147,6 +179,10 @@ mod tests {
         let at: Timestamp = "2026-07-04T11:05:00Z".parse().unwrap();
         assert_eq!(long_time(at, "Europe/London"), "12:05pm on 4 July 2026 (Europe/London time)");
         assert_eq!(long_time(at, "No/Where"), "11:05am on 4 July 2026 (UTC time)");
+        let closes: Timestamp = "2026-03-29T23:00:00Z".parse().unwrap();
+        assert_eq!(closing_time(closes, "Europe/London"), "the end of 29 March 2026");
+        assert_eq!(stretch(day("2026-03-03"), day("2026-03-26")), "3 to 26 March 2026");
+        assert_eq!(stretch(day("2026-02-28"), day("2026-03-01")), "28 February to 1 March 2026");
     }
 
     #[test]

@@ -82,7 +82,8 @@ impl Folder {
     /// Ends a file: its bytes are on disk when this returns.
     pub fn finish(&mut self, sink: Sink) -> Result<(), ExportError> {
         let Sink { name, path, file, hasher, size_bytes } = sink;
-        let file = file.into_inner().map_err(|error| ExportError::Io { path: path.clone(), source: error.into_error() })?;
+        let file =
+            file.into_inner().map_err(|error| ExportError::Io { path: path.clone(), source: error.into_error() })?;
         at(&path, file.sync_all())?;
         self.written.push(Written { name, size_bytes, sha256: hex::encode(hasher.finalize()) });
         Ok(())

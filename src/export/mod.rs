@@ -5,7 +5,9 @@
 //! as-at time and pseudonym key give the same bytes in every file but `run.json`.
 
 pub mod cells;
+mod charts;
 mod columns;
+mod cross;
 mod days;
 mod folder;
 mod notes;
@@ -19,6 +21,7 @@ mod tables;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,15 +30,15 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use self::cells::Value;
+use self::folder::{Folder, Table};
 pub use self::folder::{RESTRICTED, RUN_FILE};
 pub use self::notes::RunInfo;
 pub use self::page::{Reliability, render};
-pub use self::rows::Shown;
-pub use self::terminal::terminal_summary;
-use self::cells::Value;
-use self::folder::{Folder, Table};
 use self::pseudonym::Pseudonyms;
+pub use self::rows::Shown;
 use self::rows::{Plan, Rows, Trace};
+pub use self::terminal::terminal_summary;
 use crate::assess::report::{Placements, Summary, SummaryBuilder};
 use crate::domain::comment::ConsultationId;
 use crate::domain::reading::Pii;
@@ -124,11 +127,7 @@ pub enum ExportError {
 /// # Errors
 /// When the store cannot be read, a file cannot be written, or comments keep
 /// changing. The folder's earlier files are then still the earlier ones.
-pub async fn write_all(
-    store: &dyn Store,
-    rulebook: &Rulebook,
-    options: ExportOptions,
-) -> Result<Outcome, ExportError> {
+pub async fn write_all(store: &dyn Store, rulebook: &Rulebook, options: ExportOptions) -> Result<Outcome, ExportError> {
     let rulebook = Arc::new(rulebook.clone());
     for _ in 0..ATTEMPTS {
         let counted = count(store, &rulebook, &options).await?;
@@ -170,7 +169,9 @@ pub async fn summarise(store: &dyn Store, rulebook: &Rulebook, in_queue: Depth) 
         Ok(())
     })
     .await?;
-    store.failures(id).await?.iter().for_each(|row| builder.fail(row));
+    for row in &store.failures(id).await? {
+        builder.fail(row);
+    }
     Ok(builder.finish(waiting(in_queue)).0)
 }
 
@@ -203,7 +204,9 @@ async fn count(store: &dyn Store, rulebook: &Rulebook, options: &ExportOptions) 
         Ok(())
     })
     .await?;
-    store.failures(id).await?.iter().for_each(|row| counting.builder.fail(row));
+    for row in &store.failures(id).await? {
+        counting.builder.fail(row);
+    }
     let (summary, placements) = counting.builder.finish(waiting(options.in_queue));
     Ok(Counted { summary: Arc::new(summary), placements, digest: counting.trace.digest(), last: counting.last })
 }

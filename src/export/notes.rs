@@ -57,7 +57,7 @@ pub fn readme(rulebook: &Rulebook, summary: &Summary, options: &ExportOptions) -
             \u{20} failed_rows.csv     rows that could not be read, as they came\n\
             \u{20} key.csv             which response is which comment and person\n\n";
     }
-    text += &format!(
+    let rules = format!(
         "HOW THE FILES ARE WRITTEN\n\
         CSV is UTF-8 with a byte-order mark, commas, CRLF. A text that a spreadsheet would run as a formula has\n\
         an apostrophe in front. Personal data is masked, as in [name] or [email]; masking by machine misses some,\n\
@@ -72,7 +72,7 @@ pub fn readme(rulebook: &Rulebook, summary: &Summary, options: &ExportOptions) -
         not the public. Claims in comments have not been checked. Themes and positions come from software; how\n\
         far it can be trusted stands in the report.\n"
     );
-    text.replace('\n', "\r\n")
+    (text + &rules).replace('\n', "\r\n")
 }
 
 /// `run.json`: the only file that may differ between two exports of the same content.

@@ -10,16 +10,18 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::cells::neutral;
+use super::charts::{self, Bar, Chart, Line, POSITIONS, Volume, base};
+use super::cross::{CrossTable, cross_tables};
 use super::days;
 use super::rows::Shown;
 use super::svg::{self, Fill};
-use crate::assess::report::groups::{Cell, GroupTable, THRESHOLD};
+use super::words::{plural, thousands, whole_percent};
+use crate::assess::report::groups::THRESHOLD;
 use crate::assess::report::place::Exclusion;
 use crate::assess::report::quotes::Role;
 use crate::assess::report::{Split, Summary, ThemeFigures, ThreeWays};
-use crate::domain::codebook::StancePair;
 use crate::domain::decision::ReasonKey;
-use crate::domain::opinion::{Attitude, Stance};
+use crate::domain::opinion::{Attitude, Polarity, Tone};
 use crate::domain::rulebook::Rulebook;
 
 /// A measured figure of quality, with all that is needed to judge it.
@@ -35,50 +37,6 @@ pub struct Reliability {
     pub n: u64,
     /// Which data, and who coded it.
     pub data: String,
-}
-
-/// `1,842`.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// A whole percentage that never rounds something to nothing, or most to all.
-pub fn whole_percent(count: u64, base: u64) -> String {
-    let percent = |count: u64| (u128::from(count) * 200 + u128::from(base)) / (u128::from(base) * 2);
-    match (count, base) {
-        (0, _) | (_, 0) => "0%".to_owned(),
-        _ if percent(count) == 0 => "less than 1%".to_owned(),
-        _ if percent(count) >= 100 && count < base => "more than 99%".to_owned(),
-        _ => format!("{}%", percent(count)),
-    }
-}
-
-fn plural(count: u64, one: &str, many: &str) -> String {
-    format!("{} {}", thousands(count), if count == 1 { one } else { many })
-}
-
-/// One row of a table of counts.
-struct Line {
-    label: String,
-    count: String,
-    share: String,
-    detail: bool,
-}
-
-/// One bar with its words.
-struct Bar {
-    label: String,
-    note: String,
-    svg: String,
-    parts: String,
 }
 
 struct ThemeRow {
@@ -105,12 +63,6 @@ struct QuoteGroup {
     quotes: Vec<QuoteView>,
 }
 
-struct CrossTable {
-    caption: String,
-    headers: Vec<(String, String)>,
-    rows: Vec<(String, Vec<String>)>,
-}
-
 struct CampaignRow {
     id: String,
     kind: &'static str,
@@ -128,26 +80,6 @@ struct Need {
     todo: String,
 }
 
-/// A chart with its table.
-struct Chart {
-    title: String,
-    subtitle: String,
-    bars: Vec<Bar>,
-    lines: Vec<Line>,
-}
-
-struct Volume {
-    title: String,
-    subtitle: String,
-    svg: String,
-    first: String,
-    last: String,
-    half: String,
-    most: String,
-    unit: &'static str,
-    lines: Vec<(String, String)>,
-}
-
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page<'a> {
@@ -158,7 +90,7 @@ struct Page<'a> {
     state: String,
     received: String,
     included: String,
-    few: bool,
+    caution: &'static str,
     codebook_version: String,
     model_version: &'a str,
     pipeline_version: String,
@@ -170,7 +102,9 @@ struct Page<'a> {
     funnel_sum: String,
     disclosures: u64,
     disclosures_title: String,
-    unacknowledged: String,
+    disclosures_state: String,
+    unacknowledged: u64,
+    none_included: bool,
     contact: Option<String>,
     has_codebook: bool,
     themes_title: String,
@@ -191,6 +125,7 @@ struct Page<'a> {
     quotes: Vec<QuoteGroup>,
     campaigns: Vec<CampaignRow>,
     campaign_title: String,
+    campaign_note: &'static str,
     ways: Vec<(String, [String; 3])>,
     needs: Vec<Need>,
     reliability: Vec<(String, String, String, String, String)>,
@@ -214,6 +149,7 @@ pub fn render<S: std::hash::BuildHasher>(
     let themes = sorted(&summary.themes);
     let (cross, cross_notes) = cross_tables(summary, &themes);
     let disclosures = summary.disclosures.escalated + summary.disclosures.withdrawn;
+    let unacknowledged = summary.disclosures.unacknowledged;
     let page = Page {
         title: neutral(&consultation.title),
         question: neutral(&consultation.question),
@@ -222,7 +158,13 @@ pub fn render<S: std::hash::BuildHasher>(
         state: state(rulebook, summary, as_at),
         received: thousands(summary.received()),
         included: thousands(summary.included),
-        few: summary.included < 30,
+        caution: match summary.included {
+            0 => "No comment is included yet. The report below shows what it will hold.",
+            1..30 => {
+                "Fewer than 30 comments are included. Read the comments themselves; percentages of so few say little."
+            }
+            _ => "",
+        },
         codebook_version: rulebook.codebook.as_ref().map_or_else(|| "none".to_owned(), |book| book.version.clone()),
         model_version: &rulebook.model_version,
         pipeline_version: rulebook.version.0.chars().take(16).collect(),
@@ -241,7 +183,12 @@ pub fn render<S: std::hash::BuildHasher>(
             1 => "1 comment may disclose harm".to_owned(),
             many => format!("{} comments may disclose harm", thousands(many)),
         },
-        unacknowledged: thousands(summary.disclosures.unacknowledged + summary.disclosures.withdrawn),
+        disclosures_state: match unacknowledged {
+            0 => "All acknowledged".to_owned(),
+            some => format!("{} not yet acknowledged", thousands(some)),
+        },
+        unacknowledged,
+        none_included: summary.included == 0,
         contact: consultation.safeguarding_contact.as_deref().map(neutral),
         has_codebook: rulebook.codebook.is_some(),
         themes_title: themes_title(&themes, summary),
@@ -255,17 +202,22 @@ pub fn render<S: std::hash::BuildHasher>(
         theme_bars: theme_bars(&themes),
         theme_rows: themes.iter().map(|theme| theme_row(theme, summary)).collect(),
         rest_rows: rest_rows(summary),
-        positions: positions(summary),
-        stance: stance(rulebook.codebook.as_ref().and_then(|book| book.stance.as_ref()), summary),
-        polarity: counted("polarity", "mood", &summary.polarities, |label| label.key(), summary),
-        tone: counted("tone", "tone", &summary.tones, |label| label.key(), summary),
-        volume: volume(summary, &consultation.time_zone),
+        positions: charts::positions(summary),
+        stance: charts::stance(rulebook.codebook.as_ref().and_then(|book| book.stance.as_ref()), summary),
+        polarity: charts::counted("polarity", "mood", &summary.polarities, Polarity::key, summary),
+        tone: charts::counted("tone", "tone", &summary.tones, Tone::key, summary),
+        volume: charts::volume(summary, &consultation.time_zone),
         cross,
         cross_notes,
         respondents: respondents(summary),
         languages: languages(summary),
         quotes: quotes(&themes, shown),
         campaign_title: campaign_title(summary),
+        campaign_note: if summary.campaigns.len() > CAMPAIGNS {
+            "These are the 20 largest. All are in campaigns.csv."
+        } else {
+            ""
+        },
         campaigns: campaigns(summary, shown),
         ways: ways(&themes, summary),
         needs: needs(summary),
@@ -274,12 +226,6 @@ pub fn render<S: std::hash::BuildHasher>(
         has_crosstab: !summary.themes.is_empty() && summary.groups.iter().any(|group| !group.rows.is_empty()),
     };
     page.render()
-}
-
-const POSITIONS: [&str; 4] = ["for", "mixed", "unclear", "against"];
-
-fn base(summary: &Summary) -> String {
-    plural(summary.included, "comment included", "comments included")
 }
 
 /// Longest bar first; of equals the codebook's order.
@@ -295,14 +241,14 @@ fn state(rulebook: &Rulebook, summary: &Summary, as_at: Timestamp) -> String {
     match consultation.closes_at {
         None => "No closing time is set. Figures are provisional.".to_owned(),
         Some(closes) if closes > as_at => {
-            format!("Open until {}. Figures are provisional.", days::long_time(closes, &consultation.time_zone))
+            format!("Open until {}. Figures are provisional.", days::closing_time(closes, &consultation.time_zone))
         }
         Some(closes) => {
-            let closed = format!("Closed at {}.", days::long_time(closes, &consultation.time_zone));
+            let ended = format!("Closed at {}.", days::closing_time(closes, &consultation.time_zone));
             match unsettled {
-                0 => format!("{closed} Figures change only by a stated correction."),
+                0 => format!("{ended} Figures change only by a stated correction."),
                 some => format!(
-                    "{closed} Figures are provisional: {} still to be decided.",
+                    "{ended} Figures are provisional: {} still to be decided.",
                     plural(some, "comment is", "comments are")
                 ),
             }
@@ -448,6 +394,13 @@ fn split_words(split: &Split) -> String {
     words.join(", ")
 }
 
+/// The same without the positions that nobody takes.
+fn split_words_found(split: &Split) -> String {
+    let words: Vec<String> =
+        split_words(split).split(", ").filter(|part| !part.ends_with(" 0")).map(str::to_owned).collect();
+    words.join(", ")
+}
+
 fn split_parts(split: &Split) -> Vec<(Fill, u64)> {
     let mut parts: Vec<(Fill, u64)> = Fill::POSITIONS.into_iter().zip(split.in_order()).collect();
     parts.push((Fill::White, split.not_judged));
@@ -464,7 +417,13 @@ fn theme_bars(themes: &[&ThemeFigures]) -> Vec<Bar> {
             let label = neutral(&theme.label);
             let title = format!("{label}: {}", plural(theme.ways.all, "comment", "comments"));
             Bar {
-                svg: svg::bar(&format!("theme-{at}"), &split_parts(&theme.split), longest, &title, &format!("{words}.")),
+                svg: svg::bar(
+                    &format!("theme-{at}"),
+                    &split_parts(&theme.split),
+                    longest,
+                    &title,
+                    &format!("{words}."),
+                ),
                 label,
                 note: thousands(theme.ways.all),
                 parts: words,
@@ -513,158 +472,6 @@ fn rest_rows(summary: &Summary) -> Vec<ThemeRow> {
     rows
 }
 
-/// Bars of one series, each from zero, with their table.
-fn chart(id: &str, title: String, subtitle: String, counts: &[(String, Fill, u64)], base: u64) -> Chart {
-    let longest = counts.iter().map(|(_, _, count)| *count).max().unwrap_or(0);
-    let bars = counts
-        .iter()
-        .enumerate()
-        .map(|(at, (label, fill, count))| {
-            let title = format!("{label}: {} ({})", plural(*count, "comment", "comments"), whole_percent(*count, base));
-            Bar {
-                svg: svg::bar(&format!("{id}-{at}"), &[(*fill, *count)], longest, &title, "Bar from zero."),
-                label: label.clone(),
-                note: format!("{} ({})", thousands(*count), whole_percent(*count, base)),
-                parts: String::new(),
-            }
-        })
-        .collect();
-    let lines = counts
-        .iter()
-        .map(|(label, _, count)| Line {
-            label: label.clone(),
-            count: thousands(*count),
-            share: whole_percent(*count, base),
-            detail: false,
-        })
-        .collect();
-    Chart { title, subtitle, bars, lines }
-}
-
-/// What most say, in words; equals are named as equals.
-fn finding(subject: &str, counts: &[(String, Fill, u64)], base: u64) -> String {
-    let most = counts.iter().map(|(_, _, count)| *count).max().unwrap_or(0);
-    let leaders: Vec<&str> =
-        counts.iter().filter(|(_, _, count)| *count == most).map(|(label, _, _)| label.as_str()).collect();
-    match leaders[..] {
-        [leader] => format!(
-            "The most frequent {subject} is “{leader}”: {} ({})",
-            plural(most, "comment", "comments"),
-            whole_percent(most, base)
-        ),
-        _ => format!("“{}” are equally frequent: {} each", leaders.join("” and “"), plural(most, "comment", "comments")),
-    }
-}
-
-fn positions(summary: &Summary) -> Option<Chart> {
-    let judged = summary.included - summary.positions.not_judged;
-    if judged == 0 {
-        return None;
-    }
-    let counts: Vec<(String, Fill, u64)> = POSITIONS
-        .iter()
-        .zip(Fill::POSITIONS)
-        .zip(summary.positions.in_order())
-        .map(|((label, fill), count)| ((*label).to_owned(), fill, count))
-        .collect();
-    let subtitle = format!(
-        "Position that whole comments take on the subject. {} of {} were judged.",
-        thousands(judged),
-        base(summary)
-    );
-    Some(chart("position", finding("position", &counts, judged), subtitle, &counts, judged))
-}
-
-fn stance(pair: Option<&StancePair>, summary: &Summary) -> Option<Chart> {
-    let pair = pair?;
-    let judged: u64 = summary.stances.values().sum();
-    if judged == 0 {
-        return None;
-    }
-    let label = |id: &crate::domain::codebook::ThemeId| {
-        summary.themes.iter().find(|theme| theme.id == *id).map_or_else(|| id.to_string(), |theme| neutral(&theme.label))
-    };
-    let (structured, organic) = (label(&pair.structured), label(&pair.organic));
-    let count = |stance: Stance| summary.stances.get(&stance).copied().unwrap_or(0);
-    let counts = [
-        (format!("Prefers “{structured}”"), Fill::Solid, count(Stance::PrefersStructured)),
-        (format!("Prefers “{organic}”"), Fill::Lined, count(Stance::PrefersOrganic)),
-        ("Sees worth in both".to_owned(), Fill::Slanted, count(Stance::Both)),
-        ("Says nothing on form".to_owned(), Fill::Dotted, count(Stance::Neither)),
-    ];
-    let (one, other) = (counts[0].2, counts[1].2);
-    let title = match one.cmp(&other) {
-        std::cmp::Ordering::Greater => {
-            format!("More comments prefer “{structured}” ({}) than “{organic}” ({})", thousands(one), thousands(other))
-        }
-        std::cmp::Ordering::Less => {
-            format!("More comments prefer “{organic}” ({}) than “{structured}” ({})", thousands(other), thousands(one))
-        }
-        std::cmp::Ordering::Equal => {
-            format!("As many comments prefer “{structured}” as “{organic}”: {} each", thousands(one))
-        }
-    };
-    let subtitle = format!(
-        "Preferred form, whatever the position on the subject. {} of {} were judged.",
-        thousands(judged),
-        base(summary)
-    );
-    Some(chart("stance", title, subtitle, &counts, judged))
-}
-
-fn counted<L: Copy + Ord>(
-    id: &str,
-    subject: &str,
-    counts: &std::collections::BTreeMap<L, u64>,
-    key: fn(L) -> &'static str,
-    summary: &Summary,
-) -> Option<Chart> {
-    let judged: u64 = counts.values().sum();
-    if judged == 0 {
-        return None;
-    }
-    let mut counts: Vec<(String, Fill, u64)> =
-        counts.iter().map(|(label, count)| (key(*label).to_owned(), Fill::Solid, *count)).collect();
-    counts.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
-    let subtitle =
-        format!("One {subject} for each comment. {} of {} were judged.", thousands(judged), base(summary));
-    Some(chart(id, finding(subject, &counts, judged), subtitle, &counts, judged))
-}
-
-fn volume(summary: &Summary, zone: &str) -> Option<Volume> {
-    let (step, columns) = days::columns(&summary.days);
-    let (first, last) = (columns.first()?, columns.last()?);
-    let peak = columns.iter().rev().max_by_key(|(_, count)| *count)?;
-    let counts: Vec<u64> = columns.iter().map(|(_, count)| *count).collect();
-    let title = format!(
-        "The busiest {} was {}, with {}",
-        step.word(),
-        step.long_label(peak.0).trim_start_matches("week from "),
-        plural(peak.1, "comment", "comments")
-    );
-    let undated = match summary.undated {
-        0 => String::new(),
-        some => format!(" {} not shown.", plural(some, "comment without a date is", "comments without a date are")),
-    };
-    let desc = format!(
-        "Column chart from {} to {}, {} columns. The figures are in the table that follows.",
-        step.long_label(first.0),
-        step.long_label(last.0),
-        columns.len()
-    );
-    Some(Volume {
-        svg: svg::columns("volume-columns", &counts, &title, &desc),
-        subtitle: format!("Included comments by {} of posting, {zone} time. {}.{undated}", step.word(), base(summary)),
-        first: step.label(first.0),
-        last: if columns.len() > 1 { step.label(last.0) } else { String::new() },
-        half: if peak.1 % 2 == 0 { thousands(peak.1 / 2) } else { format!("{}.5", thousands(peak.1 / 2)) },
-        most: thousands(peak.1),
-        unit: step.word(),
-        lines: columns.iter().map(|(day, count)| (step.long_label(*day), thousands(*count))).collect(),
-        title,
-    })
-}
-
 fn respondents(summary: &Summary) -> String {
     let known = plural(summary.respondents, "respondent", "respondents");
     match (summary.respondents, summary.unknown_respondents) {
@@ -695,65 +502,12 @@ fn languages(summary: &Summary) -> Vec<Line> {
         .collect()
 }
 
-/// Values that stand side by side in one table.
-const ACROSS: usize = 6;
-
-fn cross_tables(summary: &Summary, themes: &[&ThemeFigures]) -> (Vec<CrossTable>, Vec<String>) {
-    let (mut tables, mut notes) = (Vec::new(), Vec::new());
-    for group in summary.groups.iter().filter(|_| !themes.is_empty()) {
-        let name = group_name(group);
-        if group.too_many_values {
-            notes.push(format!("“{name}” has too many different values to be shown as a table."));
-            continue;
-        }
-        let parts = group.rows.chunks(ACROSS);
-        let of = parts.len();
-        for (part, rows) in parts.enumerate() {
-            let more = if of > 1 { format!(" (part {} of {of})", part + 1) } else { String::new() };
-            tables.push(CrossTable {
-                caption: format!("Themes by {name}{more}"),
-                headers: rows.iter().map(|row| (neutral(&row.value), cell(row.base))).collect(),
-                rows: themes
-                    .iter()
-                    .map(|theme| {
-                        let at = summary.themes.iter().position(|known| known.id == theme.id).unwrap_or(0);
-                        let cells = rows
-                            .iter()
-                            .map(|row| match (row.base, row.themes[at]) {
-                                (Cell::Count(base), Cell::Count(count)) => {
-                                    format!("{} ({})", thousands(count), whole_percent(count, base))
-                                }
-                                _ => "[c]".to_owned(),
-                            })
-                            .collect();
-                        (neutral(&theme.label), cells)
-                    })
-                    .collect(),
-            });
-        }
-    }
-    (tables, notes)
-}
-
-fn group_name(group: &GroupTable) -> String {
-    neutral(&group.name).replace('_', " ")
-}
-
-fn cell(cell: Cell) -> String {
-    match cell {
-        Cell::Count(count) => thousands(count),
-        Cell::Withheld => "[c]".to_owned(),
-    }
-}
-
-fn quotes<S: std::hash::BuildHasher>(
-    themes: &[&ThemeFigures],
-    shown: &HashMap<i64, Shown, S>,
-) -> Vec<QuoteGroup> {
+fn quotes<S: std::hash::BuildHasher>(themes: &[&ThemeFigures], shown: &HashMap<i64, Shown, S>) -> Vec<QuoteGroup> {
     themes
         .iter()
         .filter(|theme| !theme.quotes.is_empty())
-        .map(|theme| QuoteGroup {
+        .map(|theme| (theme, matches!(theme.split.most_frequent(), Some(Attitude::Positive | Attitude::Negative))))
+        .map(|(theme, decided)| QuoteGroup {
             anchor: anchor(theme),
             label: neutral(&theme.label),
             quotes: theme
@@ -762,7 +516,8 @@ fn quotes<S: std::hash::BuildHasher>(
                 .map(|quote| QuoteView {
                     role: match quote.role {
                         Role::Typical => "Typical of this theme",
-                        Role::Opposing => "Taking the opposite view",
+                        Role::Opposing if decided => "Taking the opposite view",
+                        Role::Opposing => "Taking a clear side",
                         Role::Evidence => "Giving an account or a reason",
                     },
                     position: quote.position.map_or("position not judged", Attitude::position),
@@ -809,20 +564,18 @@ fn campaigns<S: std::hash::BuildHasher>(summary: &Summary, shown: &HashMap<i64, 
                 respondents: thousands(campaign.respondents),
                 additions: thousands(campaign.with_additions),
                 dates: match (campaign.first_seen, campaign.last_seen) {
-                    (Some(first), Some(last)) if first == last => days::long_day(first),
-                    (Some(first), Some(last)) => format!("{} to {}", days::long_day(first), days::long_day(last)),
+                    (Some(first), Some(last)) => days::stretch(first, last),
                     _ => "no date".to_owned(),
                 },
-                positions: split_words(&campaign.split),
+                positions: split_words_found(&campaign.split),
             }
         })
         .collect()
 }
 
 fn ways(themes: &[&ThemeFigures], summary: &Summary) -> Vec<(String, [String; 3])> {
-    let row = |label: String, ways: &ThreeWays| {
-        (label, [ways.all, ways.distinct, ways.without_campaigns].map(thousands))
-    };
+    let row =
+        |label: String, ways: &ThreeWays| (label, [ways.all, ways.distinct, ways.without_campaigns].map(thousands));
     let mut rows = vec![row("Included comments".to_owned(), &summary.ways)];
     if summary.positions.not_judged < summary.included {
         let splits = [&summary.positions, &summary.positions_distinct, &summary.positions_without_campaigns];
@@ -846,12 +599,12 @@ fn needs(summary: &Summary) -> Vec<Need> {
     [
         need(
             "Possible disclosures of harm, not acknowledged",
-            disclosures.unacknowledged + disclosures.withdrawn,
+            disclosures.unacknowledged,
             "The safeguarding lead reads them now and records that they have.",
         ),
         need(
             "Possible disclosures of harm, acknowledged",
-            disclosures.escalated - disclosures.unacknowledged,
+            disclosures.escalated + disclosures.withdrawn - disclosures.unacknowledged,
             "With the safeguarding lead. Nothing to do here.",
         ),
         need("Held", funnel.held, "Read each and accept or reject it. None is counted or published until then."),
@@ -865,7 +618,11 @@ fn needs(summary: &Summary) -> Vec<Need> {
             summary.personal_data_to_check,
             "Words that may be names are masked. Read before you publish any text.",
         ),
-        need("Could not be processed", funnel.failed, "See exclusions.csv for the reasons; correct the source and send it again."),
+        need(
+            "Could not be processed",
+            funnel.failed,
+            "See exclusions.csv for the reasons; correct the source and send it again.",
+        ),
         need("Parked", funnel.parked, "Given up on after several attempts. Ask the operator to look at the queue."),
     ]
     .into_iter()

@@ -18,8 +18,9 @@ use crate::assess::report::place::{Exclusion, Place};
 use crate::assess::report::{CHECK_BELOW, HIGH_FROM, Placements, SUBSTANTIVE_WORDS, Summary};
 use crate::domain::assessment::Sentiment;
 use crate::domain::codebook::ThemeTag;
+use crate::domain::decision::{Reason, Verdict};
 use crate::domain::rulebook::Rulebook;
-use crate::domain::score::Span;
+use crate::domain::score::{Probability, Span};
 use crate::pipeline::ports::{FailedRow, StoredComment};
 
 /// Tells whether two passes saw the same comments.
@@ -170,8 +171,7 @@ impl Rows {
             Place::Held => stored.assessment.reasons.first().map_or("low_confidence", |reason| reason.key.as_str()),
             Place::Included | Place::Escalated => "",
         };
-        let may_share =
-            matches!(place, Place::Included | Place::Excluded(Exclusion::Repeat | Exclusion::Late));
+        let may_share = matches!(place, Place::Included | Place::Excluded(Exclusion::Repeat | Exclusion::Late));
         let shared = may_share.then(|| {
             let redacted = (self.plan.redactor)(&stored.comment.text, &stored.assessment.pii);
             Shared { text: neutral(&redacted.text), redacted }
@@ -308,7 +308,9 @@ impl Rows {
             "respondent_id" => Value::maybe(row.respondent_id),
             "posted_at" => Value::maybe(stored.comment.posted_at.map(|at| at.to_string())),
             "language" => assessment.language.code().into(),
-            "status_by" => Value::maybe(assessment.reasons.first().filter(|_| !included).map(|r| r.rule.clone())),
+            "status_by" if included => Value::Empty,
+            // Repeats and late comments are excluded by the report and by no rule of the policy.
+            "status_by" => fired(stored).next().map_or("built-in".into(), |reason| reason.rule.clone().into()),
             "text_redacted" => Value::maybe(row.shared.map(|shared| shared.text.clone())),
             "redaction_count" if row.shared.is_some() => Value::Whole(assessment.pii.len() as u64),
             "word_count" => Value::Whole(assessment.word_count as u64),
@@ -350,12 +352,14 @@ impl Rows {
     /// One line of `responses.jsonl`: the same columns, and the tags within.
     fn write_line(&mut self, values: &[Value], tags: Option<Vec<serde_json::Value>>) -> Result<(), ExportError> {
         use std::io::Write;
-        let mut line = String::from("{");
-        for (field, value) in self.fields.iter().zip(values) {
-            line += &format!("{}:{},", serde_json::Value::from(field.name()), value.json());
-        }
-        line += &format!("\"tags\":{}}}\n", serde_json::Value::from(tags.unwrap_or_default()));
-        self.lines.write_all(line.as_bytes()).map_err(|source| ExportError::Io { path: "responses.jsonl".into(), source })
+        let named = self.fields.iter().zip(values);
+        let mut parts: Vec<String> =
+            named.map(|(field, value)| format!("{}:{}", serde_json::Value::from(field.name()), value.json())).collect();
+        parts.push(format!("\"tags\":{}", serde_json::Value::from(tags.unwrap_or_default())));
+        let line = format!("{{{}}}\n", parts.join(","));
+        self.lines
+            .write_all(line.as_bytes())
+            .map_err(|source| ExportError::Io { path: "responses.jsonl".into(), source })
     }
 
     fn write_tags(
@@ -414,7 +418,7 @@ impl Rows {
     ) -> Result<(), ExportError> {
         // What a withdrawn comment was judged to be is gone with its text.
         let by_source = place == Place::Excluded(Exclusion::Withdrawn);
-        let fired = if by_source { &[][..] } else { &stored.assessment.reasons };
+        let fired: Vec<&Reason> = fired(stored).filter(|_| !by_source).collect();
         let keys = fired.iter().map(|reason| reason.key.as_str()).collect::<Vec<_>>().join("; ");
         let rules = fired.iter().map(|reason| reason.rule.as_str()).collect::<Vec<_>>().join("; ");
         self.exclusions.row(&[
@@ -423,7 +427,7 @@ impl Rows {
             reason.into(),
             keys.clone().into(),
             rules.into(),
-            share(fired.first().and_then(|reason| reason.probability).map(|probability| probability.get())),
+            share(fired.first().and_then(|reason| reason.probability).map(Probability::get)),
             Value::Empty,
             if by_source { "source" } else { "machine" }.into(),
             if by_source { Value::Empty } else { stored.assessment.pipeline_version.to_string().into() },
@@ -465,6 +469,11 @@ impl Rows {
             kept(&author.email),
         ])
     }
+}
+
+/// Reasons that ask for more than acceptance, strictest first.
+fn fired(stored: &StoredComment) -> impl Iterator<Item = &Reason> {
+    stored.assessment.reasons.iter().filter(|reason| reason.verdict > Verdict::Accept)
 }
 
 fn share(probability: Option<f32>) -> Value {

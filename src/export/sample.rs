@@ -1,6 +1,7 @@
 //! Made-up comments for tests, and a store that holds them in memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,9 +15,7 @@ use crate::domain::policy::{Policy, UnsupportedLanguage};
 use crate::domain::reading::{Language, Pii, PiiKind};
 use crate::domain::rulebook::{Consultation, PipelineVersion, Rulebook};
 use crate::domain::score::{Attribute, Distribution, Probability, Score, Span};
-use crate::pipeline::ports::{
-    Disclosure, FailedRow, Funnel, Judged, Recorded, Store, StoreError, StoredComment,
-};
+use crate::pipeline::ports::{Disclosure, FailedRow, Funnel, Judged, Recorded, Store, StoreError, StoredComment};
 
 pub fn p(value: f32) -> Probability {
     Probability::new(value).unwrap()
@@ -34,7 +33,11 @@ pub fn rulebook(themes: Option<usize>) -> Rulebook {
         ("organic", "Natural mentors", "Mentoring that grows without a scheme: family, neighbours, a coach."),
         ("peer_schemes", "Peer schemes", "Children and young people supporting children and young people."),
         ("asset_based", "Everyone has something to give", "The universal offer; starting from strengths."),
-        ("mentor_quality", "What mentors are like", "Training, reliability, listening, clicking with the young person."),
+        (
+            "mentor_quality",
+            "What mentors are like",
+            "Training, reliability, listening, clicking with the young person.",
+        ),
         ("outcomes", "What difference it makes", "Attainment, attendance, confidence, work or college."),
         ("access_funding", "Access and money", "Who gets it and what it takes to provide it."),
     ];
@@ -43,7 +46,11 @@ pub fn rulebook(themes: Option<usize>) -> Rulebook {
         let extra = format!("extra_{at}");
         Theme {
             id: ThemeId::new(if id.is_empty() { &extra } else { id }).unwrap(),
-            label: if label.is_empty() { format!("Another theme with a long name, number {at}") } else { label.to_owned() },
+            label: if label.is_empty() {
+                format!("Another theme with a long name, number {at}")
+            } else {
+                label.to_owned()
+            },
             headline: at < 4,
             parent: None,
             definition: definition.to_owned(),
@@ -127,7 +134,8 @@ pub fn comment(sequence: i64, text: &str) -> StoredComment {
 }
 
 impl StoredComment {
-    pub fn judged(mut self, verdict: Verdict, key: ReasonKey) -> Self {
+    /// With a verdict and its reason.
+    pub(crate) fn judged(mut self, verdict: Verdict, key: ReasonKey) -> Self {
         self.assessment.verdict = verdict;
         self.assessment.reasons.push(Reason {
             key,
@@ -140,12 +148,14 @@ impl StoredComment {
         self
     }
 
-    pub fn by(mut self, author: Option<&str>) -> Self {
+    /// By this author.
+    pub(crate) fn by(mut self, author: Option<&str>) -> Self {
         self.comment.author.id = author.map(str::to_owned);
         self
     }
 
-    pub fn tagged(mut self, theme: &str, probability: f32, attitude: Attitude, evidence: &str) -> Self {
+    /// With a theme tag on these words.
+    pub(crate) fn tagged(mut self, theme: &str, probability: f32, attitude: Attitude, evidence: &str) -> Self {
         let text = &self.comment.text;
         let span = text.find(evidence).map(|byte| {
             let start = text[..byte].chars().count();
@@ -159,7 +169,8 @@ impl StoredComment {
         self
     }
 
-    pub fn with_pii(mut self, kind: PiiKind, words: &str, certain: bool) -> Self {
+    /// With personal data.
+    pub(crate) fn with_pii(mut self, kind: PiiKind, words: &str, certain: bool) -> Self {
         let text = &self.comment.text;
         let start = text[..text.find(words).unwrap()].chars().count();
         let span = Span { start, end: start + words.chars().count() };
@@ -218,15 +229,23 @@ impl Dice {
 const CAMPAIGN: &str = "I ask the council to keep the youth mentoring scheme open because it gives every child in our \
     borough somebody to turn to after school and it costs less than doing nothing.";
 
-const SENTENCES: [(&str, &str, Attitude); 16] = [
+const SENTENCES: [Sentence; 16] = [
     ("stigma", "They handed out purple passes so the whole corridor knew who was being helped.", Attitude::Negative),
     ("stigma", "Nobody in my class minds being picked, because half the year goes now.", Attitude::Positive),
     ("stigma", "You only get noticed here once you have thrown something.", Attitude::Negative),
     ("structured", "Six weeks with a handbook and a matched mentor did more than years of chats.", Attitude::Positive),
     ("structured", "Too many forms, they have killed it before it started.", Attitude::Negative),
-    ("organic", "The lady at the library took me under her wing for 3 years and asked for nothing.", Attitude::Positive),
+    (
+        "organic",
+        "The lady at the library took me under her wing for 3 years and asked for nothing.",
+        Attitude::Positive,
+    ),
     ("organic", "Some kids have nobody at home to turn to, so it does not just happen.", Attitude::Mixed),
-    ("peer_schemes", "Our prefects run a lunchtime homework table for the new ones since September.", Attitude::Positive),
+    (
+        "peer_schemes",
+        "Our prefects run a lunchtime homework table for the new ones since September.",
+        Attitude::Positive,
+    ),
     ("peer_schemes", "Mixed forms just mean the big lads take the chairs.", Attitude::Negative),
     ("asset_based", "Offer it to the whole year or do not bother.", Attitude::Neutral),
     ("mentor_quality", "She never once looked at her watch when I was talking.", Attitude::Positive),
@@ -243,9 +262,18 @@ pub fn comments(count: i64, rulebook: &Rulebook) -> Vec<StoredComment> {
     (1..=count).map(|sequence| one_of_many(sequence, &mut dice, rulebook)).collect()
 }
 
+/// Words in no order keep made-up comments from looking like copies of one another.
+const FILLER: &str = "bus school Tuesday brother library football rain uncle garden music bakery lights corner \
+    cousin teacher morning project estate market river shop park dog phone window winter chair supper table road";
+
 fn one_of_many(sequence: i64, dice: &mut Dice, rulebook: &Rulebook) -> StoredComment {
     let picks: Vec<_> = (0..=dice.below(3)).map(|_| *dice.one(&SENTENCES)).collect();
-    let mut text: String = format!("Comment {sequence}. ");
+    let words: Vec<&str> = FILLER.split_whitespace().collect();
+    let mut text = format!("Comment {sequence}:");
+    for _ in 0..picks.len() * 8 {
+        text = format!("{text} {}", dice.one(&words));
+    }
+    text += ". ";
     for (_, sentence, _) in &picks {
         text += sentence;
         text.push(' ');
@@ -295,8 +323,14 @@ fn one_of_many(sequence: i64, dice: &mut Dice, rulebook: &Rulebook) -> StoredCom
         }
         _ => {}
     }
+    with_opinion(stored, &picks, dice, rulebook)
+}
+
+type Sentence = (&'static str, &'static str, Attitude);
+
+fn with_opinion(mut stored: StoredComment, picks: &[Sentence], dice: &mut Dice, rulebook: &Rulebook) -> StoredComment {
     if let Some(book) = &rulebook.codebook {
-        for (theme, sentence, attitude) in &picks {
+        for (theme, sentence, attitude) in picks {
             let known = stored.assessment.themes.iter().flatten().any(|tag| tag.theme.as_str() == *theme);
             if !known && stored.comment.text.contains(sentence) && book.theme(&ThemeId::new(theme).unwrap()).is_some() {
                 let probability = 0.52 + dice.below(47) as f32 / 100.0;
@@ -311,8 +345,28 @@ fn one_of_many(sequence: i64, dice: &mut Dice, rulebook: &Rulebook) -> StoredCom
         let rest = Attitude::ALL.iter().filter(|label| **label != attitude).map(|label| (*label, p(0.1)));
         let labels = [(attitude, p(0.7))].into_iter().chain(rest).collect();
         stored.assessment.sentiment = Distribution::new(labels).map(Sentiment::Attitude);
-        stored.assessment.stance = Some((*dice.one(&[Stance::PrefersStructured, Stance::PrefersOrganic, Stance::Both, Stance::Neither, Stance::Neither]), p(0.8)));
-        stored.assessment.tone = Some((*dice.one(&[Tone::Warm, Tone::Warm, Tone::Critical, Tone::Angry, Tone::Neutral, Tone::Humorous, Tone::Distressed]), p(0.7)));
+        stored.assessment.stance = Some((
+            *dice.one(&[
+                Stance::PrefersStructured,
+                Stance::PrefersOrganic,
+                Stance::Both,
+                Stance::Neither,
+                Stance::Neither,
+            ]),
+            p(0.8),
+        ));
+        stored.assessment.tone = Some((
+            *dice.one(&[
+                Tone::Warm,
+                Tone::Warm,
+                Tone::Critical,
+                Tone::Angry,
+                Tone::Neutral,
+                Tone::Humorous,
+                Tone::Distressed,
+            ]),
+            p(0.7),
+        ));
     } else {
         let label = *dice.one(Polarity::ALL);
         stored.assessment.sentiment = Distribution::new(vec![(label, p(0.9))]).map(Sentiment::Polarity);
@@ -341,6 +395,8 @@ pub fn failed(count: u64) -> Vec<FailedRow> {
 pub struct Shelf {
     pub comments: Vec<StoredComment>,
     pub failed: Vec<FailedRow>,
+    /// So many passes find the first comment with another verdict than the pass before.
+    pub restless: AtomicU32,
 }
 
 #[async_trait]
@@ -363,7 +419,12 @@ impl Store for Shelf {
 
     async fn page(&self, _: &ConsultationId, after: i64, limit: u32) -> Result<Vec<StoredComment>, StoreError> {
         let from = self.comments.partition_point(|stored| stored.sequence <= after);
-        Ok(self.comments[from..].iter().take(limit as usize).cloned().collect())
+        let mut page: Vec<StoredComment> = self.comments[from..].iter().take(limit as usize).cloned().collect();
+        if after == i64::MIN && self.restless.load(Ordering::Relaxed) > 0 {
+            let left = self.restless.fetch_sub(1, Ordering::Relaxed);
+            page[0].assessment.verdict = if left.is_multiple_of(2) { Verdict::Accept } else { Verdict::Hold };
+        }
+        Ok(page)
     }
 
     async fn funnel(&self, _: &ConsultationId) -> Result<Funnel, StoreError> {

@@ -104,7 +104,7 @@ pub fn swatch(fill: Fill) -> String {
     )
 }
 
-/// Columns from zero, with the largest and half of it marked at the side.
+/// Columns from zero, with a line at the height of the largest.
 pub fn columns(id: &str, counts: &[u64], title: &str, desc: &str) -> String {
     const HEIGHT: u32 = 180;
     const TOP: f64 = 14.0;
@@ -112,13 +112,11 @@ pub fn columns(id: &str, counts: &[u64], title: &str, desc: &str) -> String {
     let most = counts.iter().copied().max().unwrap_or(0).max(1);
     let mut out = open(id, "columns", HEIGHT, title, desc);
     let y = |count: f64| BASE - (BASE - TOP) * count / most as f64;
-    for (level, dashes) in [(most as f64, "3 3"), (most as f64 / 2.0, "3 3")] {
-        let _ = write!(
-            out,
-            "<line x1=\"0\" x2=\"100%\" y1=\"{0:.1}\" y2=\"{0:.1}\" stroke=\"#6f777b\" stroke-dasharray=\"{dashes}\"/>",
-            y(level)
-        );
-    }
+    let _ = write!(
+        out,
+        "<line x1=\"0\" x2=\"100%\" y1=\"{0:.1}\" y2=\"{0:.1}\" stroke=\"#6f777b\" stroke-dasharray=\"3 3\"/>",
+        y(most as f64)
+    );
     let width = 100.0 / counts.len().max(1) as f64;
     for (at, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let _ = write!(
@@ -139,7 +137,8 @@ pub fn columns(id: &str, counts: &[u64], title: &str, desc: &str) -> String {
             );
         }
     }
-    let _ = write!(out, "<line x1=\"0\" x2=\"100%\" y1=\"{BASE}\" y2=\"{BASE}\" stroke=\"#0b0c0c\" stroke-width=\"2\"/>");
+    let _ =
+        write!(out, "<line x1=\"0\" x2=\"100%\" y1=\"{BASE}\" y2=\"{BASE}\" stroke=\"#0b0c0c\" stroke-width=\"2\"/>");
     out + "</svg>"
 }
 

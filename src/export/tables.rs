@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::ExportError;
 use super::cells::Value;
 use super::columns::{self, Column, Field};
 use super::folder::{Folder, Table};
 use super::rows::Shown;
-use super::ExportError;
 use crate::assess::report::groups::Cell;
 use crate::assess::report::{Split, Summary, ThreeWays};
 

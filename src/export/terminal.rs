@@ -1,6 +1,6 @@
 //! The end of a run on a terminal: plain text that fits 80 columns.
 
-use super::page::{thousands, whole_percent};
+use super::words::{thousands, whole_percent};
 use crate::assess::report::Summary;
 use crate::assess::report::place::Exclusion;
 
@@ -20,14 +20,14 @@ pub fn terminal_summary(summary: &Summary) -> String {
     let mut out = String::new();
     let disclosures = summary.disclosures;
     if disclosures.escalated + disclosures.withdrawn > 0 {
-        let waiting = disclosures.unacknowledged + disclosures.withdrawn;
-        out += &format!("{}\n", "!".repeat(WIDTH));
-        out += &format!(
-            "!! POSSIBLE DISCLOSURES OF HARM: {} ({} not acknowledged). READ THEM NOW.\n",
+        let waiting = disclosures.unacknowledged;
+        let rule = "!".repeat(WIDTH);
+        let read = if waiting > 0 { " READ THEM NOW." } else { "" };
+        out = format!(
+            "{rule}\n!! POSSIBLE DISCLOSURES OF HARM: {} ({} not acknowledged).{read}\n{rule}\n\n",
             thousands(disclosures.escalated + disclosures.withdrawn),
             thousands(waiting)
         );
-        out += &format!("{}\n\n", "!".repeat(WIDTH));
     }
     out += "Where every comment went\n";
     out += &line("Received", &thousands(summary.received()));
@@ -61,7 +61,7 @@ pub fn terminal_summary(summary: &Summary) -> String {
         }
     }
     let needs = [
-        ("  Possible disclosures not acknowledged", disclosures.unacknowledged + disclosures.withdrawn),
+        ("  Possible disclosures not acknowledged", disclosures.unacknowledged),
         ("  Held", funnel.held),
         ("  Tags with low confidence, in comments", summary.low_confidence),
         ("  Comments with possible personal data to check", summary.personal_data_to_check),

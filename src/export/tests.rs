@@ -37,7 +37,7 @@ async fn write(shelf: &Shelf, themes: Option<usize>, out_dir: &Path) -> Outcome 
 }
 
 fn shelf(count: i64, themes: Option<usize>) -> Shelf {
-    Shelf { comments: comments(count, &rulebook(themes)), failed: failed(7) }
+    Shelf { comments: comments(count, &rulebook(themes)), failed: failed(7), ..Shelf::default() }
 }
 
 fn text(folder: &Path, name: &str) -> String {
@@ -145,7 +145,11 @@ async fn an_escalated_comment_leaves_an_id_and_nothing_more() {
         .judged(Verdict::Escalate, ReasonKey::SAFEGUARDING_DISCLOSURE);
     harmed.comment.groups.insert("ward".to_owned(), "Boilerward".to_owned());
     harmed.comment.key.source = crate::domain::comment::SourceName::new("boilerform").unwrap();
-    let shelf = Shelf { comments: vec![comment(1, "A fine scheme for all of us."), harmed], failed: Vec::new() };
+    let shelf = Shelf {
+        comments: vec![comment(1, "A fine scheme for all of us."), harmed],
+        failed: Vec::new(),
+        ..Shelf::default()
+    };
     write(&shelf, Some(8), dir.path()).await;
     let rows = table(dir.path(), "responses.csv");
     let row = rows.last().unwrap();
@@ -171,7 +175,8 @@ async fn restricted_files_are_for_their_owner_and_only_when_asked_for() {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&dir.path().join(RESTRICTED)), 0o700);
-        let restricted: Vec<_> = outcome.paths.iter().filter(|path| path.parent().unwrap().ends_with(RESTRICTED)).collect();
+        let restricted: Vec<_> =
+            outcome.paths.iter().filter(|path| path.parent().unwrap().ends_with(RESTRICTED)).collect();
         assert_eq!(restricted.len(), 4);
         assert!(restricted.iter().all(|path| mode(path) == 0o600));
     }
@@ -203,6 +208,7 @@ async fn personal_data_and_rejected_texts_stay_restricted() {
             gone,
         ],
         failed: failed(2),
+        ..Shelf::default()
     };
     write(&shelf, Some(8), dir.path()).await;
     for name in SHARED {
@@ -218,6 +224,7 @@ async fn personal_data_and_rejected_texts_stay_restricted() {
         let span = Span { start: place("evidence_start"), end: place("evidence_end") };
         assert_eq!(span.slice(plain(&rows[0]["text_redacted"])), plain(&tag["evidence_text"]));
     }
+    assert_eq!((rows[1]["status_reason"].as_str(), rows[1]["status_by"].as_str()), ("late", "built-in"));
     let texts = table(dir.path(), "restricted/excluded_texts.csv");
     assert_eq!(texts.iter().map(|row| row["status"].as_str()).collect::<Vec<_>>(), ["excluded", "held"]);
     assert!(!text(dir.path(), "restricted/excluded_texts.csv").contains("withdrew"));
@@ -231,7 +238,7 @@ async fn hostile_text_is_only_ever_text() {
     let mut hostile = comment(1, bad).tagged("stigma", 0.95, Attitude::Negative, bad);
     hostile.comment.groups.insert("=cmd|'/c calc'!A1".to_owned(), "@SUM(1)<b>\u{202e}".to_owned());
     hostile.comment.key.source = crate::domain::comment::SourceName::new("+source").unwrap();
-    let mut shelf = Shelf { comments: vec![hostile], failed: Vec::new() };
+    let mut shelf = Shelf { comments: vec![hostile], failed: Vec::new(), ..Shelf::default() };
     for sequence in 2..30 {
         let mut next = shelf.comments[0].clone();
         next.sequence = sequence;
@@ -291,11 +298,26 @@ async fn an_earlier_export_is_replaced_and_other_files_are_left_alone() {
     assert!(!dir.path().join(".moothall-partial").exists());
 }
 
+#[tokio::test]
+async fn comments_that_change_between_the_passes_are_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shelf = shelf(20, Some(8));
+    shelf.restless = 4.into();
+    assert!(write(&shelf, Some(8), dir.path()).await.summary.reconciles());
+    shelf.restless = 99.into();
+    let refused = write_all(&shelf, &rulebook(Some(8)), options(dir.path())).await;
+    assert!(matches!(refused, Err(ExportError::Changed)));
+    assert!(dir.path().join(RUN_FILE).exists(), "the earlier export stays whole");
+    assert!(!dir.path().join(".moothall-partial").exists());
+}
+
 #[test]
 fn the_terminal_says_disclosures_first_and_fits() {
     let book = rulebook(Some(20));
     let mut builder = SummaryBuilder::new(&book, days::zone("Europe/London"));
-    comments(900, &book).iter().for_each(|stored| builder.push(stored));
+    for stored in &comments(900, &book) {
+        builder.push(stored);
+    }
     let text = terminal_summary(&builder.finish(waiting(Depth::default())).0);
     assert!(text.starts_with('!') && text.lines().nth(1).unwrap().contains("DISCLOSURES OF HARM"));
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -308,7 +330,9 @@ fn the_terminal_says_disclosures_first_and_fits() {
 async fn sample_pages() {
     let Some(out) = std::env::var_os("MOOTHALL_SAMPLE") else { return };
     let out = Path::new(&out);
-    for (name, count, themes) in [("mentoring", 1900, Some(8)), ("empty", 0, Some(8)), ("none", 300, None), ("many", 900, Some(20))] {
+    for (name, count, themes) in
+        [("mentoring", 1900, Some(8)), ("empty", 0, Some(8)), ("none", 300, None), ("many", 900, Some(20))]
+    {
         let mut shelf = shelf(count, themes);
         if count == 0 {
             shelf.failed.clear();

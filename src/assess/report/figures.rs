@@ -99,7 +99,7 @@ pub struct ThemeFigures {
 pub struct Disclosures {
     /// Waiting or looked at.
     pub escalated: u64,
-    /// Nobody has acknowledged them yet.
+    /// Of these and of the withdrawn ones, nobody has acknowledged them yet.
     pub unacknowledged: u64,
     /// Withdrawn by their authors afterwards; they still need to be read.
     pub withdrawn: u64,

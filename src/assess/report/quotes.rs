@@ -132,7 +132,13 @@ impl QuoteSearch {
 
     /// The quotes of each theme, given how its comments split.
     pub fn finish(self, splits: &[Split], found: &Found) -> Vec<Vec<Quote>> {
-        let mut used = Used { sequences: HashSet::new(), respondents: HashSet::new(), groups: HashSet::new(), found };
+        let mut used = Used {
+            texts: HashSet::new(),
+            sequences: HashSet::new(),
+            respondents: HashSet::new(),
+            groups: HashSet::new(),
+            found,
+        };
         self.themes
             .iter()
             .zip(splits)
@@ -159,6 +165,7 @@ impl QuoteSearch {
 }
 
 struct Used<'a> {
+    texts: HashSet<String>,
     sequences: HashSet<i64>,
     respondents: HashSet<u64>,
     groups: HashSet<u32>,
@@ -170,11 +177,13 @@ impl Used<'_> {
         let group = |candidate: &Candidate| self.found.group_of.get(&candidate.sequence).copied();
         let chosen = candidates.iter().find(|candidate| {
             !self.sequences.contains(&candidate.sequence)
+                && !self.texts.contains(&candidate.text)
                 && candidate.respondent.is_none_or(|who| !self.respondents.contains(&who))
                 && group(candidate).is_none_or(|group| !self.groups.contains(&group))
         })?;
         self.groups.extend(group(chosen));
         self.sequences.insert(chosen.sequence);
+        self.texts.insert(chosen.text.clone());
         self.respondents.extend(chosen.respondent);
         Some(Quote {
             role,
@@ -234,8 +243,10 @@ fn signs_of_evidence(slice: &str) -> usize {
     ];
     let lower = slice.to_lowercase();
     let words: Vec<&str> = lower.unicode_words().collect();
-    let named =
-        SIGNS.iter().filter(|sign| if sign.contains(' ') { lower.contains(**sign) } else { words.contains(sign) }).count();
+    let named = SIGNS
+        .iter()
+        .filter(|sign| if sign.contains(' ') { lower.contains(**sign) } else { words.contains(sign) })
+        .count();
     named + usize::from(slice.chars().any(|letter| letter.is_ascii_digit()))
 }
 
