@@ -19,6 +19,10 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 /// How long a statement waits for another process's write, before it is `Busy`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Tries to open a file that another process is just making: five seconds' worth.
+const OPEN_TRIES: u32 = 100;
+const OPEN_PAUSE: Duration = Duration::from_millis(50);
+
 /// The open file: one connection that writes, a few that read.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -41,9 +45,7 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true);
-        let writer =
-            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(store_error)?;
-        migrate(&writer).await?;
+        let writer = open_writer(&options).await?;
         let reader = SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self { path: path.to_owned(), writer, reader })
     }
@@ -94,6 +96,26 @@ fn protect(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Connects and migrates. Switching to WAL and migrating a new file need it
+/// alone and do not wait as statements do, so the wait is here.
+async fn open_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match try_open_writer(options).await {
+            Err(StoreError::Busy(_)) if tries < OPEN_TRIES => tokio::time::sleep(OPEN_PAUSE).await,
+            opened => return opened,
+        }
+    }
+}
+
+async fn try_open_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone());
+    let writer = pool.await.map_err(store_error)?;
+    migrate(&writer).await?;
+    Ok(writer)
+}
+
 async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
     let known = MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0);
     let table: Option<String> =
@@ -124,7 +146,7 @@ async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
 
 fn migrate_error(error: MigrateError) -> StoreError {
     match error {
-        MigrateError::Execute(error) => store_error(error),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => store_error(error),
         other => StoreError::Failed(format!("migrate: {other}")),
     }
 }

@@ -9,9 +9,18 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::comment::Comment;
 
-/// SHA-256 of the raw text, as hex. The key of the cache of judgements.
+/// SHA-256 of the raw text, as hex: whether a person would read the same words.
 pub fn text_hash(text: &str) -> String {
     hex::encode(Sha256::digest(text.as_bytes()))
+}
+
+/// The key of the cache of judgements: the text's hash, and the language with
+/// it where the source declares one, since that is all that a judgement looks at.
+pub fn judged_hash(comment: &Comment) -> String {
+    match &comment.language {
+        None => text_hash(&comment.text),
+        Some(language) => hash_of(&[language, &comment.text]),
+    }
 }
 
 /// What tells one arrival of a comment from the next: its explicit revision,
@@ -156,6 +165,14 @@ mod tests {
         keys.push(arrival_key(&grouped));
         let unique: std::collections::BTreeSet<_> = keys.iter().collect();
         assert_eq!(unique.len(), keys.len());
+    }
+
+    #[test]
+    fn a_declared_language_is_judged_apart() {
+        let plain = comment("a");
+        let welsh = Comment { language: Some("cy".into()), ..plain.clone() };
+        assert_eq!(judged_hash(&plain), text_hash("a"));
+        assert_ne!(judged_hash(&welsh), judged_hash(&plain));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::identity::text_hash;
+use super::identity::judged_hash;
 use super::ports::{Delivery, EngineError, Judge, Judged, Recorded, Settlement, Store, StoreError};
 use super::worker::Progress;
 use crate::domain::assessment::Assessment;
@@ -211,7 +211,7 @@ async fn try_batch(
 /// One assessment per delivery, and how many the judge had to make: an equal
 /// text under the same version is judged once.
 async fn assess(judge: &Arc<dyn Judge>, store: &dyn Store, batch: &[Ready]) -> Result<(Vec<Assessment>, u64), Failure> {
-    let hashes: Vec<String> = batch.iter().map(|ready| text_hash(&ready.comment.text)).collect();
+    let hashes: Vec<String> = batch.iter().map(|ready| judged_hash(&ready.comment)).collect();
     let mut known: HashMap<(&PipelineVersion, &str), Assessment> = HashMap::new();
     for (version, wanted) in wanted(batch, &hashes) {
         let found = match store.cached(version, &wanted).await {

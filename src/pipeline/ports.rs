@@ -318,7 +318,8 @@ pub trait Store: Send + Sync {
     async fn fail(&self, rows: &[FailedRow]) -> Result<u64, StoreError>;
     /// Rows kept by [`Store::fail`], by source and row.
     async fn failures(&self, consultation: &ConsultationId) -> Result<Vec<FailedRow>, StoreError>;
-    /// Assessments already made of texts with these SHA-256 hashes (hex) under one pipeline version.
+    /// Assessments already made under one pipeline version of what
+    /// [`judged_hash`](super::identity::judged_hash) gives these hashes.
     async fn cached(
         &self,
         version: &PipelineVersion,

@@ -4,11 +4,14 @@
 //! added, and the comment's row points at the current pair. SQL is written to
 //! run unchanged on PostgreSQL.
 
+mod fresh;
 mod recording;
+
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row};
+use sqlx::{FromRow, QueryBuilder, Row, Sqlite};
 
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{CommentKey, ConsultationId};
@@ -21,6 +24,9 @@ use crate::sqlite::{Database, store_error};
 use crate::store::record::{assessment_from_row, comment_from_row};
 
 pub use recording::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
+
+/// Hashes of one lookup.
+const HASHES_PER_QUERY: usize = 500;
 
 /// The embedded [`Store`].
 #[derive(Clone, Debug)]
@@ -56,9 +62,12 @@ impl Store for SqliteStore {
     async fn record(&self, judged: &[Judged]) -> Result<Vec<Recorded>, StoreError> {
         let now_ms = self.clock.now_ms();
         let mut tx = self.database.write().await.map_err(store_error)?;
+        let fresh = fresh::choose(&mut tx, judged).await?;
+        let chosen: Vec<&Judged> = judged.iter().zip(&fresh).filter_map(|(one, fresh)| fresh.then_some(one)).collect();
+        fresh::record(&mut tx, &chosen, now_ms).await?;
         let mut recorded = Vec::with_capacity(judged.len());
-        for one in judged {
-            recorded.push(recording::record_one(&mut tx, one, now_ms).await?);
+        for (one, fresh) in judged.iter().zip(fresh) {
+            recorded.push(if fresh { Recorded::New } else { recording::record_one(&mut tx, one, now_ms).await? });
         }
         tx.commit().await.map_err(store_error)?;
         Ok(recorded)
@@ -121,20 +130,25 @@ impl Store for SqliteStore {
         version: &PipelineVersion,
         text_hashes: &[String],
     ) -> Result<Vec<Option<Assessment>>, StoreError> {
-        let mut conn = self.database.reader().acquire().await.map_err(store_error)?;
         let mut found = Vec::with_capacity(text_hashes.len());
-        for hash in text_hashes {
-            let row: Option<String> = sqlx::query_scalar(
-                "SELECT a.assessment FROM revisions r JOIN assessments a \
-                 ON a.revision_no = r.no AND a.pipeline_version = $1 \
-                 WHERE r.text_hash = $2 LIMIT 1",
-            )
-            .bind(&version.0)
-            .bind(hash)
-            .fetch_optional(&mut *conn)
-            .await
-            .map_err(store_error)?;
-            found.push(row.as_deref().map(assessment_from_row).transpose()?);
+        for hashes in text_hashes.chunks(HASHES_PER_QUERY) {
+            // One row is enough for each: a flood of one text has thousands.
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "SELECT h.column1, (SELECT a.assessment FROM revisions r JOIN assessments a ON a.revision_no = r.no \
+                 WHERE r.text_hash = h.column1 AND a.pipeline_version = ",
+            );
+            query.push_bind(&version.0).push(" LIMIT 1) FROM (");
+            query.push_values(hashes, |mut row, hash| {
+                row.push_bind(hash);
+            });
+            query.push(") AS h");
+            let rows: Vec<(String, Option<String>)> =
+                query.build_query_as().fetch_all(self.database.reader()).await.map_err(store_error)?;
+            let by_hash: HashMap<String, String> =
+                rows.into_iter().filter_map(|(hash, row)| Some((hash, row?))).collect();
+            for hash in hashes {
+                found.push(by_hash.get(hash).map(|row| assessment_from_row(row)).transpose()?);
+            }
         }
         Ok(found)
     }

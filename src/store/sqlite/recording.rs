@@ -5,7 +5,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use crate::domain::comment::CommentKey;
 use crate::domain::decision::Verdict;
-use crate::pipeline::identity::{RevisionOrder, arrival_key, hash_of, text_hash};
+use crate::pipeline::identity::{RevisionOrder, arrival_key, hash_of, judged_hash, text_hash};
 use crate::pipeline::ports::{Judged, Recorded, StoreError};
 use crate::sqlite::store_error;
 use crate::store::record::{assessment_to_row, comment_to_row};
@@ -81,7 +81,7 @@ pub async fn record_one(
         return Ok(Recorded::AlreadyKnown);
     }
     let hash = text_hash(&comment.text);
-    let (revision_no, sequence) = insert_revision(tx, standing.no, judged, &arrival, &hash, now_ms).await?;
+    let (revision_no, sequence) = insert_revision(tx, standing.no, judged, &arrival, now_ms).await?;
     let assessment_no = insert_assessment(tx, revision_no, judged, now_ms).await?;
 
     if place == Place::Current {
@@ -100,8 +100,7 @@ pub async fn record_one(
         .execute(&mut **tx)
         .await
         .map_err(store_error)?;
-        let body = serde_json::to_string(&AssessedV1::new(comment.key.id.as_str(), assessment))
-            .map_err(|error| StoreError::Failed(format!("write message: {error}")))?;
+        let body = assessed(judged)?;
         let what = [arrival.as_str(), &assessment.pipeline_version.0];
         enqueue(tx, COMMENT_ASSESSED, &comment.key, &what, &body, now_ms).await?;
     }
@@ -122,7 +121,6 @@ async fn insert_revision(
     comment_no: i64,
     judged: &Judged,
     arrival: &str,
-    hash: &str,
     now_ms: i64,
 ) -> Result<(i64, i64), StoreError> {
     let comment = &judged.comment;
@@ -138,7 +136,7 @@ async fn insert_revision(
     .bind(judged.sequence)
     .bind(comment.revision)
     .bind(comment.edited_at.map(jiff::Timestamp::as_millisecond))
-    .bind(hash)
+    .bind(judged_hash(comment))
     .bind(comment_to_row(comment)?)
     .bind(now_ms)
     .fetch_one(conn)
@@ -258,7 +256,19 @@ async fn escalate(conn: &mut SqliteConnection, shown: &Shown<'_>, place: Place, 
     Ok(())
 }
 
-/// The event id is a hash of what happened, so a repeated step writes nothing new.
+/// A hash of what happened, so that a repeated step writes nothing new.
+pub(super) fn event_id(kind: &str, key: &CommentKey, what: &[&str]) -> String {
+    let mut parts = vec![kind, key.consultation.as_str(), key.source.as_str(), key.id.as_str()];
+    parts.extend(what);
+    hash_of(&parts)
+}
+
+/// The body of [`COMMENT_ASSESSED`].
+pub(super) fn assessed(judged: &Judged) -> Result<String, StoreError> {
+    serde_json::to_string(&AssessedV1::new(judged.comment.key.id.as_str(), &judged.assessment))
+        .map_err(|error| StoreError::Failed(format!("write message: {error}")))
+}
+
 async fn enqueue(
     conn: &mut SqliteConnection,
     kind: &str,
@@ -267,13 +277,11 @@ async fn enqueue(
     body: &str,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let mut parts = vec![kind, key.consultation.as_str(), key.source.as_str(), key.id.as_str()];
-    parts.extend(what);
     sqlx::query(
         "INSERT INTO outbox (event_id, kind, body, created_at_ms) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (event_id) DO NOTHING",
     )
-    .bind(hash_of(&parts))
+    .bind(event_id(kind, key, what))
     .bind(kind)
     .bind(body)
     .bind(now_ms)

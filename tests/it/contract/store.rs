@@ -39,6 +39,7 @@ where
     an_overtaken_disclosure_still_reaches_a_person(make().await).await;
     messages_are_kept_until_sent(make().await).await;
     the_active_version_is_remembered(make().await).await;
+    a_batch_is_stored_as_its_comments_one_by_one(make().await, make().await).await;
     make().await.store().ping().await.unwrap();
 }
 
@@ -241,4 +242,30 @@ async fn the_active_version_is_remembered(bench: impl StoreUnderTest) {
         store.adopt_version(&mentoring(), &version).await.unwrap();
         assert_eq!(store.active_version(&mentoring()).await.unwrap(), Some(version));
     }
+}
+
+async fn a_batch_is_stored_as_its_comments_one_by_one(together: impl StoreUnderTest, apart: impl StoreUnderTest) {
+    let verdicts = [Verdict::Accept, Verdict::Hold, Verdict::Escalate, Verdict::Reject];
+    let mut batch: Vec<_> =
+        (1..=450).map(|n| judged(comment(&n.to_string(), &format!("text {n}")), n, verdicts[n as usize % 4])).collect();
+    // Edits within the batch, and of what an earlier batch has stored.
+    batch.extend((1..=30).map(|n| judged(revision(&(n * 7).to_string(), n, "edited"), 500 + n, Verdict::Accept)));
+    for chunk in [&batch[..100], &batch[100..]] {
+        together.store().record(chunk).await.unwrap();
+    }
+    for one in &batch {
+        apart.store().record(std::slice::from_ref(one)).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    for store in [together.store(), apart.store()] {
+        let page = store.page(&mentoring(), 0, 1_000).await.unwrap();
+        let page: Vec<_> = page.into_iter().map(|s| (s.sequence, s.comment, s.assessment)).collect();
+        let mut messages: Vec<_> =
+            store.unsent(1_000).await.unwrap().into_iter().map(|row| (row.event_id, row.body)).collect();
+        messages.sort();
+        let disclosed = store.disclosures(None).await.unwrap().len();
+        seen.push((page, messages, disclosed, store.funnel(&mentoring()).await.unwrap()));
+    }
+    assert_eq!(seen[0].0.len(), 450);
+    assert!(seen[0] == seen[1]);
 }
