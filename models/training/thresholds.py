@@ -105,7 +105,8 @@ def derive(f, p, log=print):
         need = float(np.quantile(p[disclosed, j], 1 - e["recall"], method="lower"))
         own = legitimate(f) & cal
         free = float(np.quantile(p[own, j], 1 - e["load"])) if own.any() else need
-        points["safeguarding"] = {"escalate": min(need, max(free, 0.02))}
+        # A list that nobody can read hides disclosures as surely as a missed one does.
+        points["safeguarding"] = {"escalate": max(need, free)}
     else:
         points["safeguarding"] = {"escalate": 0.5}
     for label in THEMES + ["off_topic"]:
