@@ -80,7 +80,8 @@ impl Embedded {
             lease_ms: i64::try_from(settings.lease_ms).unwrap_or(i64::MAX),
             delivery_budget: settings.max_attempts,
         };
-        let queue = EmbeddedQueue::open(database.clone(), clock.clone(), &random_name()?, limits).await?.only(only.cloned());
+        let queue =
+            EmbeddedQueue::open(database.clone(), clock.clone(), &random_name()?, limits).await?.only(only.cloned());
         let store = SqliteStore::new(database, clock.clone());
         Ok(Self { queue: Arc::new(queue), store: Arc::new(store), clock })
     }

@@ -3,6 +3,8 @@
 //!
 //! Verdicts are asserted only where no sane model could say otherwise.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{Seek, Write};
 use std::process::{Command, Stdio};
 
@@ -315,7 +317,7 @@ fn hostile(at: usize, dice: &mut Dice) -> (Kind, Option<String>) {
         17 => format!("one\n{}two\r\n\u{2028}three", "\n".repeat(dice.roll(500))),
         18 => [dice.pick(&PRAISE), dice.pick(&FOREIGN), dice.pick(&EMOJI), dice.pick(&MARKUP)].join(" "),
         _ if at % 1_000 == 19 => "The council should listen to young people about mentors. ".repeat(250),
-        _ => (0..1 + dice.roll(40)).filter_map(|_| char::from_u32(dice.roll(0x3000) as u32)).collect(),
+        _ => (0..=dice.roll(40)).filter_map(|_| char::from_u32(dice.roll(0x3000) as u32)).collect(),
     };
     (Kind::Odd, Some(text))
 }
@@ -339,12 +341,11 @@ fn two_thousand_hostile_lines_are_answered_in_order() {
     let (mut input, mut sent) = (Vec::new(), Vec::new());
     for at in 0..LINES {
         let (kind, text) = hostile(at, &mut dice);
-        match &text {
-            Some(text) => writeln!(input, "{}", json!({"id": format!("line {at}"), "text": text})).unwrap(),
-            None => {
-                input.extend_from_slice(BROKEN[(at / 20) % BROKEN.len()]);
-                input.push(b'\n');
-            }
+        if let Some(text) = &text {
+            writeln!(input, "{}", json!({"id": format!("line {at}"), "text": text})).unwrap();
+        } else {
+            input.extend_from_slice(BROKEN[(at / 20) % BROKEN.len()]);
+            input.push(b'\n');
         }
         sent.push((kind, text));
     }

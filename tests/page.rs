@@ -7,6 +7,8 @@
 //! policy that forbids every script and every outside resource, so that an
 //! attempt at either is an error in the console.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! `moothall process` as a person runs it: the built binary, real models, real files.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,11 @@ const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccdde
 
 fn moothall(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_moothall"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).env("MOOTHALL_PSEUDONYM_KEY", KEY).stdin(Stdio::null());
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments)
+        .env("MOOTHALL_PSEUDONYM_KEY", KEY)
+        .stdin(Stdio::null());
     command
 }
 
@@ -194,7 +200,9 @@ fn rows_that_cannot_be_read_are_kept_and_the_rest_goes_on() {
     bytes.extend_from_slice(b"4,\"=HYPERLINK(\"\"http://x.example\"\",\"\"free\"\")\",31/31/2026\n");
     bytes.extend_from_slice(b"5,too,many,fields,here\n");
     bytes.extend_from_slice(b"6,\"nul \0 inside a fair comment about buddies\",not a date\n");
-    bytes.extend_from_slice("7,\"<b>Hello</b> \u{202e}gnitirw\u{202c} <script>alert(1)</script> mentors help\",2026-11-04\n".as_bytes());
+    bytes.extend_from_slice(
+        "7,\"<b>Hello</b> \u{202e}gnitirw\u{202c} <script>alert(1)</script> mentors help\",2026-11-04\n".as_bytes(),
+    );
     bytes.extend_from_slice(format!("8,\"{}\",2026-11-05\n", "very long ".repeat(500_000)).as_bytes());
     fs::write(&file, bytes).unwrap();
     let out = folder.path().join("out");
@@ -238,7 +246,11 @@ fn what_is_no_file_of_comments_is_refused_with_advice() {
 fn a_disclosure_is_listed_and_acknowledged_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("one.jsonl");
-    fs::write(&file, "{\"id\":\"d1\",\"text\":\"my stepdad hits me when mum is at work and i dont want to go home\"}\n").unwrap();
+    fs::write(
+        &file,
+        "{\"id\":\"d1\",\"text\":\"my stepdad hits me when mum is at work and i dont want to go home\"}\n",
+    )
+    .unwrap();
     let out = folder.path().join("out");
     let said = finished(&process(&[&file], &out, &[]).output().unwrap());
     assert!(said.contains("DISCLOSURE"), "{said}");

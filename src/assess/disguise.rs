@@ -16,9 +16,7 @@ const LONGEST_WORD: usize = 24;
 const LETTER_WORDS: &str = "aiuryoncbkmx";
 
 /// Endings under which a masked word is known as well.
-const ENDINGS: &[&str] = &[
-    "", "s", "es", "ed", "er", "ers", "ing", "in", "y", "head", "heads",
-];
+const ENDINGS: &[&str] = &["", "s", "es", "ed", "er", "ers", "ing", "in", "y", "head", "heads"];
 
 static MASKED: LazyLock<Vec<String>> = LazyLock::new(|| {
     let words: Vec<&str> = include_str!("words/masked.txt").lines().collect();
@@ -31,8 +29,7 @@ static MASKED: LazyLock<Vec<String>> = LazyLock::new(|| {
         .collect()
 });
 
-static KNOWN: LazyLock<HashSet<&'static str>> =
-    LazyLock::new(|| MASKED.iter().map(String::as_str).collect());
+static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| MASKED.iter().map(String::as_str).collect());
 
 /// Words by their number of letters, the likelier first.
 static BY_LENGTH: LazyLock<HashMap<usize, Vec<Vec<char>>>> = LazyLock::new(|| {
@@ -83,10 +80,7 @@ fn spaced_run(pieces: &[Piece]) -> Vec<usize> {
     let Some(separator) = pieces.get(1).map(|piece| piece.letter) else {
         return Vec::new();
     };
-    if !matches!(
-        separator,
-        ' ' | '.' | '-' | '_' | '*' | '~' | '+' | '|' | ',' | '/'
-    ) {
+    if !matches!(separator, ' ' | '.' | '-' | '_' | '*' | '~' | '+' | '|' | ',' | '/') {
         return Vec::new();
     }
     let mut run = vec![0];
@@ -100,10 +94,7 @@ fn spaced_run(pieces: &[Piece]) -> Vec<usize> {
         run.push(at + 2);
         at += 2;
     }
-    if pieces
-        .get(at + 1)
-        .is_some_and(|after| after.letter.is_alphanumeric() || after.letter == '\'')
-    {
+    if pieces.get(at + 1).is_some_and(|after| after.letter.is_alphanumeric() || after.letter == '\'') {
         // The last letter begins a longer word.
         run.pop();
     }
@@ -116,10 +107,7 @@ fn joinable(pieces: &[Piece], at: usize, run: &[usize]) -> Option<usize> {
         return None;
     }
     let separator = pieces[at + 1].letter;
-    let letters: Vec<char> = run
-        .iter()
-        .map(|offset| pieces[at + offset].letter)
-        .collect();
+    let letters: Vec<char> = run.iter().map(|offset| pieces[at + offset].letter).collect();
     let lower: String = letters.iter().flat_map(|c| c.to_lowercase()).collect();
     // Only as far back as the longest known word reaches.
     let reach = letters.len().saturating_sub(LONGEST_WORD);
@@ -147,8 +135,7 @@ pub(super) fn shorten_runs(pieces: &[Piece]) -> Vec<Piece> {
     while at < pieces.len() {
         let letter = pieces[at].letter;
         let same = |piece: &&Piece| {
-            piece.letter == letter
-                || letter.is_alphabetic() && piece.letter.to_lowercase().eq(letter.to_lowercase())
+            piece.letter == letter || letter.is_alphabetic() && piece.letter.to_lowercase().eq(letter.to_lowercase())
         };
         let length = pieces[at..].iter().take_while(same).count();
         let run = &pieces[at..at + length];
@@ -184,30 +171,19 @@ pub(super) fn unmask(pieces: &mut [Piece]) -> usize {
         }
         let ends = word
             .iter()
-            .rposition(|piece| {
-                !matches!(piece.letter, '.' | ',' | ';' | ':' | '?' | ')' | '"' | '\'')
-            })
+            .rposition(|piece| !matches!(piece.letter, '.' | ',' | ';' | ':' | '?' | ')' | '"' | '\''))
             .map_or(0, |last| last + 1);
-        let starts = word
-            .iter()
-            .take(ends)
-            .position(|piece| !matches!(piece.letter, '(' | '"' | '\'' | '.'))
-            .unwrap_or(0);
-        let without_shouts = word[starts..ends]
-            .iter()
-            .rposition(|piece| piece.letter != '!')
-            .map_or(starts, |last| starts + last + 1);
+        let starts =
+            word.iter().take(ends).position(|piece| !matches!(piece.letter, '(' | '"' | '\'' | '.')).unwrap_or(0);
+        let without_shouts =
+            word[starts..ends].iter().rposition(|piece| piece.letter != '!').map_or(starts, |last| starts + last + 1);
         for end in [ends, without_shouts] {
             let core = &mut word[starts..end];
             if let Some(hidden) = hidden_word(core) {
                 let capitals = core.iter().filter(|p| p.letter.is_uppercase()).count() > 1;
                 for (piece, letter) in core.iter_mut().zip(hidden) {
                     if !piece.letter.is_alphabetic() {
-                        piece.letter = if capitals {
-                            letter.to_ascii_uppercase()
-                        } else {
-                            *letter
-                        };
+                        piece.letter = if capitals { letter.to_ascii_uppercase() } else { *letter };
                     }
                 }
                 unmasked += 1;
@@ -220,10 +196,7 @@ pub(super) fn unmask(pieces: &mut [Piece]) -> usize {
 
 /// The word that a masked one hides.
 fn hidden_word(core: &[Piece]) -> Option<&'static [char]> {
-    let shown: Vec<char> = core
-        .iter()
-        .flat_map(|piece| piece.letter.to_lowercase())
-        .collect();
+    let shown: Vec<char> = core.iter().flat_map(|piece| piece.letter.to_lowercase()).collect();
     let letters = shown.iter().filter(|c| c.is_alphabetic()).count();
     let wild = shown.iter().filter(|c| is_wild(**c)).count();
     if shown.len() != core.len() || letters + wild < 2 || letters == shown.len() {
@@ -250,9 +223,10 @@ fn hidden_word(core: &[Piece]) -> Option<&'static [char]> {
         .get(&shown.len())?
         .iter()
         .find(|word| {
-            shown.iter().zip(word.iter()).all(|(shown, meant)| {
-                shown == meant || is_wild(*shown) || stand_ins(*shown).contains(*meant)
-            })
+            shown
+                .iter()
+                .zip(word.iter())
+                .all(|(shown, meant)| shown == meant || is_wild(*shown) || stand_ins(*shown).contains(*meant))
         })
         .map(Vec::as_slice)
 }
@@ -290,10 +264,7 @@ mod tests {
     fn judged(text: &str) -> String {
         let (mut pieces, _) = join_spaced(&Piece::plain(text));
         unmask(&mut pieces);
-        shorten_runs(&pieces)
-            .iter()
-            .map(|piece| piece.letter)
-            .collect()
+        shorten_runs(&pieces).iter().map(|piece| piece.letter).collect()
     }
 
     fn check(text: &str, expected: &str) {
@@ -311,15 +282,7 @@ mod tests {
 
     #[test]
     fn abbreviations_and_text_speak_stay_apart() {
-        for text in [
-            "N.H.S.",
-            "e.g. this",
-            "u r a legend",
-            "i c u",
-            "class A B C",
-            "a/b/c",
-            "I a",
-        ] {
+        for text in ["N.H.S.", "e.g. this", "u r a legend", "i c u", "class A B C", "a/b/c", "I a"] {
             check(text, text);
         }
     }

@@ -26,14 +26,8 @@ pub(super) fn at_start(letters: &[char]) -> Option<Found> {
         let text: String = letters[..length].iter().collect();
         if let Some(emoji) = emojis::get(&text) {
             // A selector left over belongs to the emoji before it.
-            let trailing = letters[length..]
-                .iter()
-                .take_while(|c| matches!(c, '\u{fe0f}' | '\u{fe0e}'))
-                .count();
-            return Some(Found {
-                length: length + trailing,
-                name: spoken(emoji.name()),
-            });
+            let trailing = letters[length..].iter().take_while(|c| matches!(c, '\u{fe0f}' | '\u{fe0e}')).count();
+            return Some(Found { length: length + trailing, name: spoken(emoji.name()) });
         }
     }
     None
@@ -51,11 +45,7 @@ pub(super) fn may_start(c: char) -> bool {
 fn sequence_length(letters: &[char]) -> usize {
     let regional = |c: &char| ('\u{1f1e6}'..='\u{1f1ff}').contains(c);
     if letters.first().is_some_and(regional) {
-        return if letters.get(1).is_some_and(regional) {
-            2
-        } else {
-            1
-        };
+        return if letters.get(1).is_some_and(regional) { 2 } else { 1 };
     }
     let mut length = 1;
     while length < LONGEST.min(letters.len()) {
@@ -73,10 +63,7 @@ fn sequence_length(letters: &[char]) -> usize {
 /// `thumbs up: medium skin tone` as `thumbs up`.
 fn spoken(name: &str) -> String {
     let (head, tail) = name.split_once(": ").unwrap_or((name, ""));
-    let rest: Vec<&str> = tail
-        .split(", ")
-        .filter(|part| !part.is_empty() && !part.ends_with("skin tone"))
-        .collect();
+    let rest: Vec<&str> = tail.split(", ").filter(|part| !part.is_empty() && !part.ends_with("skin tone")).collect();
     let mut spoken = head.to_owned();
     for part in rest {
         spoken.push(' ');
@@ -92,11 +79,7 @@ mod tests {
     fn check(text: &str, expected: Option<(usize, &str)>) {
         let letters: Vec<char> = text.chars().collect();
         let found = at_start(&letters);
-        assert_eq!(
-            found.as_ref().map(|one| (one.length, one.name.as_str())),
-            expected,
-            "{text}"
-        );
+        assert_eq!(found.as_ref().map(|one| (one.length, one.name.as_str())), expected, "{text}");
     }
 
     #[test]

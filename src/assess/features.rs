@@ -38,11 +38,7 @@ pub(super) fn of(found: &Found<'_>) -> SurfaceFeatures {
     let signs = Signs::of(found.text);
     let words = Words::of(judged);
     let hosts: HashSet<&str> = found.links.iter().map(|link| link.host.as_str()).collect();
-    let good = found
-        .links
-        .iter()
-        .filter(|link| link.is_public_good())
-        .count();
+    let good = found.links.iter().filter(|link| link.is_public_good()).count();
     let suspect = found.links.iter().filter(|link| link.is_suspect()).count();
     let of_kind = |kind| found.pii.iter().filter(|one| one.kind == kind).count();
     let phrases = |pattern: &Regex| log(pattern.find_iter(judged).count());
@@ -89,11 +85,7 @@ fn log(count: usize) -> f32 {
 }
 
 fn share(part: usize, whole: usize) -> f32 {
-    if whole == 0 {
-        0.0
-    } else {
-        (part as f32 / whole as f32).min(1.0)
-    }
+    if whole == 0 { 0.0 } else { (part as f32 / whole as f32).min(1.0) }
 }
 
 /// The first bytes of a text, cut between characters.
@@ -124,11 +116,7 @@ impl Signs {
             counts.not_latin += usize::from(c.is_alphabetic() && c > '\u{24f}');
             counts.digits += usize::from(c.is_numeric());
             counts.shouts += usize::from(c == '!');
-            run = if before == Some(c) && !c.is_whitespace() {
-                run + 1
-            } else {
-                1
-            };
+            run = if before == Some(c) && !c.is_whitespace() { run + 1 } else { 1 };
             counts.longest_run = counts.longest_run.max(run);
             before = Some(c);
         }
@@ -154,8 +142,7 @@ impl Words {
             let word = word.to_lowercase();
             count += 1;
             match word.as_str() {
-                "i" | "i'm" | "im" | "me" | "my" | "mine" | "we" | "us" | "our" | "i've"
-                | "i'd" => first += 1,
+                "i" | "i'm" | "im" | "me" | "my" | "mine" | "we" | "us" | "our" | "i've" | "i'd" => first += 1,
                 "you" | "your" | "u" | "ur" | "yours" | "you're" | "you'll" => second += 1,
                 _ => {}
             }
@@ -249,9 +236,7 @@ static HIDDEN_LINK: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 static CHAT_APP: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?i)\bwhats\s?app\b|\btelegram\b|\bt\.me\b|\bwa\.me\b|\bviber\b|\bwechat\b|\blink (?:t|wa) me\b",
-    )
+    pattern(r"(?i)\bwhats\s?app\b|\btelegram\b|\bt\.me\b|\bwa\.me\b|\bviber\b|\bwechat\b|\blink (?:t|wa) me\b")
 });
 
 static CONTACT_ME: LazyLock<Regex> = LazyLock::new(|| {
@@ -261,9 +246,7 @@ static CONTACT_ME: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 static MONEY: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?i)[£$€₹₦]\s?\d|\d\s?(?:usd|gbp|eur|dollars?|pounds?|euros?|bucks|btc|eth|quid|usdt)\b|\bmoney back\b",
-    )
+    pattern(r"(?i)[£$€₹₦]\s?\d|\d\s?(?:usd|gbp|eur|dollars?|pounds?|euros?|bucks|btc|eth|quid|usdt)\b|\bmoney back\b")
 });
 
 static PER_CENT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)\d\s?%|\bper\s?cent\b"));
@@ -292,19 +275,13 @@ mod tests {
     use crate::assess::read::{ReadHints, read};
 
     fn feature(text: &str, name: &str) -> f32 {
-        let index = SurfaceFeatures::NAMES
-            .iter()
-            .position(|known| *known == name)
-            .unwrap();
+        let index = SurfaceFeatures::NAMES.iter().position(|known| *known == name).unwrap();
         read(text, ReadHints::default()).features.0[index]
     }
 
     fn counts(text: &str, name: &str, expected: u8) {
         let found = feature(text, name).exp() - 1.0;
-        assert!(
-            (found - f32::from(expected)).abs() < 0.01,
-            "{name}: {found}"
-        );
+        assert!((found - f32::from(expected)).abs() < 0.01, "{name}: {found}");
     }
 
     #[test]
@@ -329,14 +306,7 @@ mod tests {
     #[test]
     fn an_advertisement_looks_like_one() {
         let text = "Great post! Keep sharing. Click here, guaranteed $500 a day, WhatsApp me on 07700 900123";
-        for name in [
-            "site_praise",
-            "promotion",
-            "urgency",
-            "money",
-            "chat_apps",
-            "phones",
-        ] {
+        for name in ["site_praise", "promotion", "urgency", "money", "chat_apps", "phones"] {
             assert!(feature(text, name) > 0.0, "{name}");
         }
     }
@@ -344,15 +314,7 @@ mod tests {
     #[test]
     fn a_comment_on_the_subject_does_not() {
         let text = "My mentor at school helped me stay in class and my mum noticed";
-        for name in [
-            "site_praise",
-            "promotion",
-            "urgency",
-            "money",
-            "chat_apps",
-            "links",
-            "contact_me",
-        ] {
+        for name in ["site_praise", "promotion", "urgency", "money", "chat_apps", "links", "contact_me"] {
             counts(text, name, 0);
         }
         assert!(feature(text, "subject_words") > 0.3);

@@ -30,10 +30,7 @@ struct Profiles {
 }
 
 static PROFILES: LazyLock<Profiles> = LazyLock::new(|| {
-    let mut profiles = Profiles {
-        codes: Vec::new(),
-        known_by: HashMap::new(),
-    };
+    let mut profiles = Profiles { codes: Vec::new(), known_by: HashMap::new() };
     for line in include_str!("words/languages.txt").lines() {
         let Some((code, words)) = line.split_once(": ") else {
             continue;
@@ -134,10 +131,7 @@ struct Evidence {
 fn of_latin<'a>(written: &str, hint: ReadHints<'a>) -> &'a str {
     let words = words_of(written);
     // Mashed keys have no vowels to speak of, and names have capitals.
-    let spoken = words
-        .iter()
-        .filter(|word| word.contains(|c| "aeiouyäöüéèáíóúàåæø".contains(c)))
-        .count();
+    let spoken = words.iter().filter(|word| word.contains(|c| "aeiouyäöüéèáíóúàåæø".contains(c))).count();
     let sentence_like = spoken == words.len()
         && words.iter().map(|word| word.chars().count()).sum::<usize>() >= 5 * words.len()
         && written
@@ -146,22 +140,14 @@ fn of_latin<'a>(written: &str, hint: ReadHints<'a>) -> &'a str {
             .count()
             >= 2;
     let second = second_opinion(&words);
-    let evidence = Evidence {
-        sentence_like,
-        ..weigh(&words, second, hint.language)
-    };
+    let evidence = Evidence { sentence_like, ..weigh(&words, second, hint.language) };
     if hint.default_language != "en" && evidence.english < 1.0 && evidence.other.is_none() {
         return hint.default_language;
     }
     let Some((code, other)) = evidence.other else {
         return default_or(hint, &evidence, second);
     };
-    let Evidence {
-        words: count,
-        english,
-        own,
-        ..
-    } = evidence;
+    let Evidence { words: count, english, own, .. } = evidence;
     let total = count as f32;
     let foreign = if count < SHORT {
         count >= 2 && english == 0.0 && own >= 2.0 && own >= total
@@ -171,20 +157,12 @@ fn of_latin<'a>(written: &str, hint: ReadHints<'a>) -> &'a str {
     };
     // A substantial English part can be judged as English.
     let mixed = english >= 4.0 && english >= 0.65 * other;
-    if foreign && !mixed {
-        code
-    } else {
-        default_or(hint, &evidence, second)
-    }
+    if foreign && !mixed { code } else { default_or(hint, &evidence, second) }
 }
 
 /// The answer where no list of words is sure: the default, or the second
 /// opinion for a text in which nothing at all looks English.
-fn default_or<'a>(
-    hint: ReadHints<'a>,
-    evidence: &Evidence,
-    second: Option<&'static str>,
-) -> &'a str {
+fn default_or<'a>(hint: ReadHints<'a>, evidence: &Evidence, second: Option<&'static str>) -> &'a str {
     let nothing_english = evidence.words >= SHORT && evidence.english == 0.0;
     match second {
         // Names and mashed keys are written without a common word as well.
@@ -273,12 +251,9 @@ fn weigh(words: &[String], second: Option<&'static str>, declared: Option<&str>)
 
 /// Languages that an unknown word looks like, by its letters and its ending.
 fn languages_of_shape(word: &str) -> Vec<usize> {
-    let letters = TELLING_LETTERS
-        .iter()
-        .filter(|(letters, _)| !word.is_ascii() && word.contains(|c| letters.contains(c)));
-    let endings = TELLING_ENDINGS
-        .iter()
-        .filter(|(ending, _)| word.len() >= ending.len() + 3 && word.ends_with(ending));
+    let letters =
+        TELLING_LETTERS.iter().filter(|(letters, _)| !word.is_ascii() && word.contains(|c| letters.contains(c)));
+    let endings = TELLING_ENDINGS.iter().filter(|(ending, _)| word.len() >= ending.len() + 3 && word.ends_with(ending));
     let mut found: Vec<usize> = letters
         .chain(endings)
         .flat_map(|(_, codes)| codes.split(' '))
@@ -380,14 +355,8 @@ mod tests {
 
     #[test]
     fn a_substantial_english_part_makes_a_mixed_text_english() {
-        check(
-            "My son loves his mentor and he goes every week, bahut acha hai",
-            "en",
-        );
-        check(
-            "bahut acha scheme hai lekin bachon ke liye aur time chahiye please",
-            "ur",
-        );
+        check("My son loves his mentor and he goes every week, bahut acha hai", "en");
+        check("bahut acha scheme hai lekin bachon ke liye aur time chahiye please", "ur");
         check("Jazakallah for this, the kids really love it", "en");
     }
 
@@ -399,14 +368,8 @@ mod tests {
 
     #[test]
     fn a_declared_language_only_breaks_ties() {
-        let hint = ReadHints {
-            language: Some("pl"),
-            default_language: "en",
-        };
-        assert_eq!(
-            detect("this is plain English for all to read", hint).code(),
-            "en"
-        );
+        let hint = ReadHints { language: Some("pl"), default_language: "en" };
+        assert_eq!(detect("this is plain English for all to read", hint).code(), "en");
         assert_eq!(detect("ok", hint).code(), "en");
     }
 }

@@ -9,23 +9,20 @@ use crate::domain::score::Span;
 
 /// Endings that make a host without a scheme a link.
 const TOP_LEVEL: &[&str] = &[
-    "com", "net", "org", "uk", "info", "biz", "io", "ly", "co", "ru", "cn", "xyz", "top", "online",
-    "site", "shop", "store", "club", "live", "app", "dev", "ai", "tv", "eu", "de", "fr", "pl",
-    "ca", "au", "ie", "nl", "win", "vip", "gov", "edu", "link", "click", "space", "website",
-    "tech", "blog", "news", "win", "bet", "casino", "loan", "work", "gg", "cc", "tk", "ml", "ga",
-    "cf", "pw", "wales", "scot", "london", "charity", "page", "fun", "icu", "buzz", "pro", "mobi",
+    "com", "net", "org", "uk", "info", "biz", "io", "ly", "co", "ru", "cn", "xyz", "top", "online", "site", "shop",
+    "store", "club", "live", "app", "dev", "ai", "tv", "eu", "de", "fr", "pl", "ca", "au", "ie", "nl", "win", "vip",
+    "gov", "edu", "link", "click", "space", "website", "tech", "blog", "news", "win", "bet", "casino", "loan", "work",
+    "gg", "cc", "tk", "ml", "ga", "cf", "pw", "wales", "scot", "london", "charity", "page", "fun", "icu", "buzz",
+    "pro", "mobi",
 ];
 
 /// Endings that are also English words: a link only with a path behind them.
-const WORD_LIKE: &[&str] = &[
-    "me", "in", "it", "to", "so", "us", "my", "be", "at", "am", "is", "no", "as", "do",
-];
+const WORD_LIKE: &[&str] = &["me", "in", "it", "to", "so", "us", "my", "be", "at", "am", "is", "no", "as", "do"];
 
 /// Endings that spammers buy by the thousand.
 const ODD_ENDINGS: &[&str] = &[
-    "ru", "cn", "xyz", "top", "online", "site", "shop", "club", "live", "win", "vip", "click",
-    "space", "website", "bet", "casino", "loan", "tk", "ml", "ga", "cf", "pw", "fun", "icu",
-    "buzz", "cc", "biz", "gg",
+    "ru", "cn", "xyz", "top", "online", "site", "shop", "club", "live", "win", "vip", "click", "space", "website",
+    "bet", "casino", "loan", "tk", "ml", "ga", "cf", "pw", "fun", "icu", "buzz", "cc", "biz", "gg",
 ];
 
 /// Hosts that hide where a link leads.
@@ -84,19 +81,13 @@ pub struct Link {
 impl Link {
     /// Whether a public body or a charity is behind it.
     pub fn is_public_good(&self) -> bool {
-        PUBLIC_GOOD
-            .iter()
-            .any(|ending| self.host.ends_with(ending) || self.host == ending[1..])
+        PUBLIC_GOOD.iter().any(|ending| self.host.ends_with(ending) || self.host == ending[1..])
     }
 
     /// Whether the host is a link shortener or has an ending that spam favours.
     pub fn is_suspect(&self) -> bool {
         SHORTENERS.contains(&self.host.as_str())
-            || self
-                .host
-                .rsplit('.')
-                .next()
-                .is_some_and(|ending| ODD_ENDINGS.contains(&ending))
+            || self.host.rsplit('.').next().is_some_and(|ending| ODD_ENDINGS.contains(&ending))
     }
 
     /// What the encoder reads in the link's place.
@@ -122,22 +113,13 @@ pub fn find(text: &str) -> Vec<Link> {
         let Some(host) = host_of(found.as_str()) else {
             continue;
         };
-        let (Some(before), Some(inside)) = (
-            text.get(byte..found.start()),
-            text.get(found.start()..found.end()),
-        ) else {
+        let (Some(before), Some(inside)) = (text.get(byte..found.start()), text.get(found.start()..found.end())) else {
             continue;
         };
         let start = position + before.chars().count();
         position = start + inside.chars().count();
         byte = found.end();
-        links.push(Link {
-            span: Span {
-                start,
-                end: position,
-            },
-            host,
-        });
+        links.push(Link { span: Span { start, end: position }, host });
     }
     links
 }
@@ -190,10 +172,7 @@ mod tests {
             hosts("that is ok.Then we left e.g.this one.it was fine.so there.me too Node.js"),
             Vec::<String>::new()
         );
-        assert_eq!(
-            hosts("mail me at someone@example.com"),
-            Vec::<String>::new()
-        );
+        assert_eq!(hosts("mail me at someone@example.com"), Vec::<String>::new());
     }
 
     #[test]

@@ -27,24 +27,16 @@ pub(super) fn fold(pieces: &mut [Piece]) -> usize {
             start += 1;
             continue;
         }
-        let length = pieces[start..]
-            .iter()
-            .take_while(|piece| piece.letter.is_alphabetic())
-            .count();
+        let length = pieces[start..].iter().take_while(|piece| piece.letter.is_alphabetic()).count();
         let run = &mut pieces[start..start + length];
         start += length;
         let has_latin = run.iter().any(|p| script(p.letter) == Script::Latin);
-        let borrowed = run
-            .iter()
-            .filter(|p| script(p.letter) == Script::Borrowed)
-            .count();
+        let borrowed = run.iter().filter(|p| script(p.letter) == Script::Borrowed).count();
         if borrowed == 0 {
             continue;
         }
         mixed += usize::from(has_latin);
-        let all_fold = run
-            .iter()
-            .all(|p| script(p.letter) == Script::Latin || to_latin(p.letter).is_some());
+        let all_fold = run.iter().all(|p| script(p.letter) == Script::Latin || to_latin(p.letter).is_some());
         if all_fold && (has_latin || (mostly_latin && length >= 2)) {
             for piece in run {
                 piece.letter = to_latin(piece.letter).unwrap_or(piece.letter);
@@ -136,12 +128,8 @@ const PAIRS: &[(&str, char)] = &[
     ("Ζ", 'Z'),
 ];
 
-static LATIN: LazyLock<HashMap<char, char>> = LazyLock::new(|| {
-    PAIRS
-        .iter()
-        .flat_map(|(alike, latin)| alike.chars().map(|c| (c, *latin)))
-        .collect()
-});
+static LATIN: LazyLock<HashMap<char, char>> =
+    LazyLock::new(|| PAIRS.iter().flat_map(|(alike, latin)| alike.chars().map(|c| (c, *latin))).collect());
 
 /// The Latin letter that a borrowed one stands in for.
 fn to_latin(c: char) -> Option<char> {

@@ -103,10 +103,8 @@ const INLINE_TAGS: &[&str] = &[
     "onload",
 ];
 
-const SQUARE_TAGS: &[&str] = &[
-    "b", "i", "u", "s", "url", "img", "quote", "code", "color", "size", "center", "list", "link",
-    "email", "video",
-];
+const SQUARE_TAGS: &[&str] =
+    &["b", "i", "u", "s", "url", "img", "quote", "code", "color", "size", "center", "list", "link", "email", "video"];
 
 /// A tag at the start of a stretch of characters.
 pub(super) struct Tag {
@@ -125,10 +123,7 @@ pub(super) fn tag_at(letters: &[char]) -> Option<Tag> {
     };
     if letters.get(1) == Some(&'!') && open == '<' {
         let length = length_to(letters, open, close)?;
-        return Some(Tag {
-            length,
-            breaks_line: false,
-        });
+        return Some(Tag { length, breaks_line: false });
     }
     let slash = usize::from(letters.get(1) == Some(&'/'));
     let name: String = letters[1 + slash..]
@@ -147,10 +142,7 @@ pub(super) fn tag_at(letters: &[char]) -> Option<Tag> {
         return None;
     }
     let length = length_to(letters, open, close)?;
-    Some(Tag {
-        length,
-        breaks_line,
-    })
+    Some(Tag { length, breaks_line })
 }
 
 /// Characters up to and with `close`; none if another tag opens before it, so
@@ -234,10 +226,7 @@ pub(super) fn entity_at(letters: &[char]) -> Option<Entity> {
         _ => (body.as_str(), 0),
     };
     let (letter, length) = decode(body)?;
-    Some(Entity {
-        length: 1 + doubled + length,
-        letter,
-    })
+    Some(Entity { length: 1 + doubled + length, letter })
 }
 
 /// `#39;` as an apostrophe and four characters.
@@ -280,17 +269,7 @@ mod tests {
 
     #[test]
     fn signs_that_only_look_like_tags_stay() {
-        for text in [
-            "<3",
-            "< b",
-            "<y and z>",
-            "<",
-            "<b",
-            "<b <b>",
-            "[name]",
-            "[i think]",
-            "[B",
-        ] {
+        for text in ["<3", "< b", "<y and z>", "<", "<b", "<b <b>", "[name]", "[i think]", "[B"] {
             assert_eq!(tag_length(text), None, "{text}");
         }
     }

@@ -14,11 +14,8 @@ use crate::domain::score::Span;
 use super::schools;
 use super::vocabulary::{is_english, looks_ordinary};
 
-static GIVEN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
-    include_str!("words/given_names.txt")
-        .split_whitespace()
-        .collect()
-});
+static GIVEN: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| include_str!("words/given_names.txt").split_whitespace().collect());
 
 static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     include_str!("words/known_capitals.txt")
@@ -28,41 +25,16 @@ static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
         .collect()
 });
 
-pub(super) const TITLES: &[&str] = &[
-    "mr",
-    "mrs",
-    "miss",
-    "ms",
-    "mx",
-    "dr",
-    "doctor",
-    "sir",
-    "prof",
-    "professor",
-    "rev",
-    "reverend",
-    "pastor",
-    "imam",
-];
+pub(super) const TITLES: &[&str] =
+    &["mr", "mrs", "miss", "ms", "mx", "dr", "doctor", "sir", "prof", "professor", "rev", "reverend", "pastor", "imam"];
 
 /// Titles of office-holders: their names are public in most comments.
-const OFFICES: &[&str] = &[
-    "cllr",
-    "councillor",
-    "mp",
-    "mayor",
-    "pc",
-    "pcso",
-    "sgt",
-    "minister",
-    "lord",
-    "lady",
-];
+const OFFICES: &[&str] = &["cllr", "councillor", "mp", "mayor", "pc", "pcso", "sgt", "minister", "lord", "lady"];
 
 /// What "Miss ..." is followed by when it is a verb.
 const NO_SURNAME: &[&str] = &[
-    "you", "it", "them", "him", "her", "my", "the", "school", "this", "that", "those", "our", "a",
-    "i", "and", "or", "said", "was", "is", "has", "who", "at", "in", "at", "all", "being", "going",
+    "you", "it", "them", "him", "her", "my", "the", "school", "this", "that", "those", "our", "a", "i", "and", "or",
+    "said", "was", "is", "has", "who", "at", "in", "at", "all", "being", "going",
 ];
 
 /// Places called after people.
@@ -125,19 +97,13 @@ impl Word<'_> {
 
     /// Capitalised and nothing but a name can explain it.
     fn is_strange(&self) -> bool {
-        self.capital
-            && !self.is_known()
-            && !self.is_ordinary()
-            && self.span.end - self.span.start > 1
+        self.capital && !self.is_known() && !self.is_ordinary() && self.span.end - self.span.start > 1
     }
 }
 
 /// A word without its genitive.
 pub(super) fn stem(word: &str) -> &str {
-    word.strip_suffix("'s")
-        .or_else(|| word.strip_suffix("’s"))
-        .or_else(|| word.strip_suffix('\''))
-        .unwrap_or(word)
+    word.strip_suffix("'s").or_else(|| word.strip_suffix("’s")).or_else(|| word.strip_suffix('\'')).unwrap_or(word)
 }
 
 /// Names and schools of `text`; stretches in `skip` (links, addresses) hold none.
@@ -161,24 +127,16 @@ fn words_of<'t>(text: &'t str, skip: &[Span]) -> Vec<Word<'t>> {
     let mut gap = String::new();
     let mut current: Option<(usize, usize)> = None;
     let joins = |c: char| matches!(c, '\'' | '’' | '-' | '&');
-    let mut letters = text
-        .char_indices()
-        .chain([(text.len(), ' ')])
-        .enumerate()
-        .peekable();
+    let mut letters = text.char_indices().chain([(text.len(), ' ')]).enumerate().peekable();
     while let Some((position, (byte, c))) = letters.next() {
         let next = letters.peek().map(|(_, (_, c))| *c);
-        let inside = c.is_alphanumeric()
-            || current.is_some() && joins(c) && next.is_some_and(char::is_alphanumeric);
+        let inside = c.is_alphanumeric() || current.is_some() && joins(c) && next.is_some_and(char::is_alphanumeric);
         if inside {
             current.get_or_insert((position, byte));
             continue;
         }
         if let Some((start, from)) = current.take() {
-            let span = Span {
-                start,
-                end: position,
-            };
+            let span = Span { start, end: position };
             while skip.next_if(|skipped| skipped.end <= start).is_some() {}
             let skipped = skip.peek().is_some_and(|skipped| skipped.overlaps(span));
             if skipped {
@@ -208,28 +166,15 @@ fn word<'t>(text: &'t str, span: Span, gap: &str, first: bool) -> Word<'t> {
         span,
         capital,
         follows: !first && (trimmed.is_empty() || trimmed == "."),
-        opens: first
-            || trimmed
-                .contains(|c: char| !matches!(c, ',' | '\'' | '’' | '&' | '/' | ')' | '-' | '|')),
+        opens: first || trimmed.contains(|c: char| !matches!(c, ',' | '\'' | '’' | '&' | '/' | ')' | '-' | '|')),
     }
 }
 
 pub(super) fn pii(kind: PiiKind, from: &Word<'_>, to: &Word<'_>, certain: bool) -> Pii {
     // The genitive stays outside: "Mr Khan's lesson" hides "Mr Khan".
     let possessive = to.text.len() - stem(to.text).len();
-    let chars = if possessive == 0 {
-        0
-    } else {
-        to.text.chars().count() - stem(to.text).chars().count()
-    };
-    Pii {
-        kind,
-        span: Span {
-            start: from.span.start,
-            end: to.span.end - chars,
-        },
-        certain,
-    }
+    let chars = if possessive == 0 { 0 } else { to.text.chars().count() - stem(to.text).chars().count() };
+    Pii { kind, span: Span { start: from.span.start, end: to.span.end - chars }, certain }
 }
 
 /// How many words from `at` on could be one name.
@@ -261,20 +206,14 @@ fn titled(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
     if NO_SURNAME.contains(&next.lower.as_str()) || next.lower.chars().any(char::is_numeric) {
         return;
     }
-    let verb = matches!(
-        title.lower.as_str(),
-        "miss" | "sir" | "doctor" | "lady" | "lord" | "minister" | "mayor"
-    );
+    let verb = matches!(title.lower.as_str(), "miss" | "sir" | "doctor" | "lady" | "lord" | "minister" | "mayor");
     let sentence = !title.capital && next.is_ordinary();
     if next.capital && !sentence && (title.capital || title.lower.len() < 4) {
         let length = name_length(words, at + 1, 3).max(1);
         let certain = !(office || verb && next.is_known());
         found.push(pii(PiiKind::Name, title, &words[at + length], certain));
     } else if !office
-        && !matches!(
-            title.lower.as_str(),
-            "doctor" | "sir" | "professor" | "pastor" | "imam"
-        )
+        && !matches!(title.lower.as_str(), "doctor" | "sir" | "professor" | "pastor" | "imam")
         && !next.is_ordinary()
         && !next.is_known()
         && next.lower.len() > 2
@@ -286,18 +225,15 @@ fn titled(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
 /// "my name is ...", "my name's ...".
 fn introduced(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
     let says = |offset: usize, options: &[&str]| {
-        words
-            .get(at + offset)
-            .is_some_and(|word| options.contains(&word.lower.as_str()))
+        words.get(at + offset).is_some_and(|word| options.contains(&word.lower.as_str()))
     };
-    let skip =
-        if says(0, &["my", "his", "her"]) && says(1, &["name"]) && says(2, &["is", "was", "iz"]) {
-            3
-        } else if says(0, &["my", "his", "her"]) && says(1, &["name's", "name’s", "names"]) {
-            2
-        } else {
-            return;
-        };
+    let skip = if says(0, &["my", "his", "her"]) && says(1, &["name"]) && says(2, &["is", "was", "iz"]) {
+        3
+    } else if says(0, &["my", "his", "her"]) && says(1, &["name's", "name’s", "names"]) {
+        2
+    } else {
+        return;
+    };
     let Some(first) = words.get(at + skip) else {
         return;
     };
@@ -337,9 +273,8 @@ fn given_and_surname(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
         }
         let length = name_length(words, at, 3).max(2);
         let to = &words[(at + length - 1).min(words.len() - 1)];
-        let place = words
-            .get(at + length)
-            .is_some_and(|next| next.follows && NAMED_PLACES.contains(&next.lower.as_str()));
+        let place =
+            words.get(at + length).is_some_and(|next| next.follows && NAMED_PLACES.contains(&next.lower.as_str()));
         found.push(pii(PiiKind::Name, given, to, !place));
     } else if !given.capital
         && !is_english(&given.lower)
@@ -364,19 +299,7 @@ fn alone(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
     let verb = words.get(at + 1).is_some_and(|next| {
         matches!(
             next.lower.as_str(),
-            "you"
-                | "we"
-                | "it"
-                | "they"
-                | "he"
-                | "she"
-                | "i"
-                | "the"
-                | "be"
-                | "this"
-                | "that"
-                | "them"
-                | "my"
+            "you" | "we" | "it" | "they" | "he" | "she" | "i" | "the" | "be" | "this" | "that" | "them" | "my"
         )
     });
     let named = word.capital

@@ -41,14 +41,7 @@ impl Piece {
     pub(super) fn plain(text: &str) -> Vec<Self> {
         text.chars()
             .enumerate()
-            .map(|(start, letter)| Self {
-                letter,
-                origin: Span {
-                    start,
-                    end: start + 1,
-                },
-                written: true,
-            })
+            .map(|(start, letter)| Self { letter, origin: Span { start, end: start + 1 }, written: true })
             .collect()
     }
 }
@@ -85,10 +78,7 @@ pub(super) fn normalise(text: &str, links: &[Link]) -> Normalised {
     let pieces = disguise::shorten_runs(&pieces);
     found.judged.text = pieces.iter().map(|piece| piece.letter).collect();
     found.judged.origin = pieces.iter().map(|piece| piece.origin).collect();
-    found.written = pieces
-        .iter()
-        .map(|piece| if piece.written { piece.letter } else { ' ' })
-        .collect();
+    found.written = pieces.iter().map(|piece| if piece.written { piece.letter } else { ' ' }).collect();
     found
 }
 
@@ -156,11 +146,7 @@ impl<'a> Reader<'a> {
         if !letter.is_whitespace() && written {
             self.emoji_run = 0;
         }
-        self.pieces.push(Piece {
-            letter,
-            origin,
-            written,
-        });
+        self.pieces.push(Piece { letter, origin, written });
     }
 
     /// Words that the author did not write, with a space on either side.
@@ -171,10 +157,7 @@ impl<'a> Reader<'a> {
     }
 
     fn span_to(&self, end: usize) -> Span {
-        Span {
-            start: self.at,
-            end,
-        }
+        Span { start: self.at, end }
     }
 
     fn link(&mut self) -> bool {
@@ -267,9 +250,8 @@ impl<'a> Reader<'a> {
             end += 1;
         }
         let origin = self.span_to(end);
-        let (invisible, visible): (Vec<char>, Vec<char>) = self.letters[self.at..end]
-            .iter()
-            .partition(|c| is_invisible(**c));
+        let (invisible, visible): (Vec<char>, Vec<char>) =
+            self.letters[self.at..end].iter().partition(|c| is_invisible(**c));
         self.found.invisible += invisible.len();
         let composed: Vec<char> = visible.into_iter().nfkc().collect();
         let marks = composed.iter().filter(|c| is_combining_mark(**c)).count();
@@ -294,8 +276,7 @@ fn is_latin(c: char) -> bool {
 
 /// Whether `c` belongs to the letter before it.
 fn joins(c: char) -> bool {
-    is_combining_mark(c) && !is_invisible(c)
-        || matches!(c, '\u{1161}'..='\u{1175}' | '\u{11a8}'..='\u{11c2}')
+    is_combining_mark(c) && !is_invisible(c) || matches!(c, '\u{1161}'..='\u{1175}' | '\u{11a8}'..='\u{11c2}')
 }
 
 /// White-space runs become one space, or one line break where they hold one;
@@ -319,10 +300,7 @@ fn collapse_spaces(pieces: Vec<Piece>) -> Vec<Piece> {
             Some(_) => kept.push(piece),
         }
     }
-    if kept
-        .last()
-        .is_some_and(|piece| piece.letter.is_whitespace())
-    {
+    if kept.last().is_some_and(|piece| piece.letter.is_whitespace()) {
         kept.pop();
     }
     kept
@@ -357,12 +335,8 @@ mod tests {
 
     #[test]
     fn other_scripts_are_left_alone() {
-        for text in [
-            "मेंटरिंग बहुत अच्छा है",
-            "வழிகாட்டுதல் நல்லது",
-            "یہ بہت اچھا ہے",
-            "Це добре для дітей",
-        ] {
+        for text in ["मेंटरिंग बहुत अच्छा है", "வழிகாட்டுதல் நல்லது", "یہ بہت اچھا ہے", "Це добре для дітей"]
+        {
             check(text, &text.nfkc().collect::<String>());
         }
     }
@@ -374,23 +348,14 @@ mod tests {
         check("<script>alert(1)</script>", "alert(1)");
         check("I <3 this, x < y", "I <3 this, x < y");
         check("&lt;b&gt; isn&#8217;t", "<b> isn't");
-        check(
-            "<a href=\"http://pills.xyz/q\">here</a>",
-            "link pills xyz here",
-        );
+        check("<a href=\"http://pills.xyz/q\">here</a>", "link pills xyz here");
     }
 
     #[test]
     fn emoji_and_links_are_put_into_words() {
         check("yes👍🏽👍🏽!", "yes thumbs up thumbs up !");
-        check(
-            "😂😂😂😂😂😂",
-            "face with tears of joy face with tears of joy face with tears of joy",
-        );
-        check(
-            "see https://www.charity.example.org/x now",
-            "see link charity example org now",
-        );
+        check("😂😂😂😂😂😂", "face with tears of joy face with tears of joy face with tears of joy");
+        check("see https://www.charity.example.org/x now", "see link charity example org now");
     }
 
     #[test]

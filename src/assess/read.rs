@@ -19,10 +19,7 @@ pub struct ReadHints<'a> {
 
 impl Default for ReadHints<'_> {
     fn default() -> Self {
-        Self {
-            language: None,
-            default_language: "en",
-        }
+        Self { language: None, default_language: "en" }
     }
 }
 
@@ -31,12 +28,7 @@ pub fn read(text: &str, hint: ReadHints<'_>) -> Reading {
     let links = links::find(text);
     let normalised = normalise::normalise(text, &links);
     let pii = pii::find(text, &links);
-    let features = features::of(&features::Found {
-        text,
-        links: &links,
-        normalised: &normalised,
-        pii: &pii,
-    });
+    let features = features::of(&features::Found { text, links: &links, normalised: &normalised, pii: &pii });
     Reading {
         sentences: sentences::split(&normalised.judged.text),
         language: language::detect(&normalised.written, hint),
@@ -73,52 +65,26 @@ mod tests {
         let letters: Vec<char> = reading.judged.text.chars().collect();
         let mut end = 0;
         for sentence in &reading.sentences {
-            assert!(
-                sentence.start >= end && sentence.start < sentence.end && sentence.end <= judged
-            );
-            assert!(
-                !letters[end..sentence.start]
-                    .iter()
-                    .any(|c| c.is_alphanumeric())
-            );
+            assert!(sentence.start >= end && sentence.start < sentence.end && sentence.end <= judged);
+            assert!(!letters[end..sentence.start].iter().any(|c| c.is_alphanumeric()));
             end = sentence.end;
         }
         assert!(!letters[end..].iter().any(|c| c.is_alphanumeric()));
         let mut end = 0;
         for one in &reading.pii {
-            assert!(
-                one.span.start >= end && one.span.start < one.span.end && one.span.end <= count
-            );
+            assert!(one.span.start >= end && one.span.start < one.span.end && one.span.end <= count);
             end = one.span.end;
         }
         let redacted = redact(text, &reading.pii);
         let length = redacted.text.chars().count();
-        assert_eq!(
-            redacted.map(Span {
-                start: 0,
-                end: count
-            }),
-            Span {
-                start: 0,
-                end: length
-            }
-        );
+        assert_eq!(redacted.map(Span { start: 0, end: count }), Span { start: 0, end: length });
         let mut end = 0;
         for one in &reading.pii {
             let mapped = redacted.map(one.span);
-            assert_eq!(
-                mapped.slice(&redacted.text),
-                format!("[{}]", one.kind.key())
-            );
-            let between = Span {
-                start: end,
-                end: one.span.start,
-            };
+            assert_eq!(mapped.slice(&redacted.text), format!("[{}]", one.kind.key()));
+            let between = Span { start: end, end: one.span.start };
             if between.start < between.end {
-                assert_eq!(
-                    redacted.map(between).slice(&redacted.text),
-                    between.slice(text)
-                );
+                assert_eq!(redacted.map(between).slice(&redacted.text), between.slice(text));
             }
             end = one.span.end;
         }

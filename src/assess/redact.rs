@@ -37,31 +37,23 @@ impl Redacted {
     /// character before it) or opens one.
     fn shift(&self, position: usize, closing: bool) -> usize {
         let position = position.min(self.original_chars);
-        let before = self.masked.partition_point(|mark| {
-            mark.original.start < position || (!closing && mark.original.start == position)
-        });
+        let before = self
+            .masked
+            .partition_point(|mark| mark.original.start < position || (!closing && mark.original.start == position));
         let Some(mark) = before.checked_sub(1).and_then(|last| self.masked.get(last)) else {
             return position;
         };
         if position >= mark.original.end {
             return mark.redacted.end + (position - mark.original.end);
         }
-        if closing {
-            mark.redacted.end
-        } else {
-            mark.redacted.start
-        }
+        if closing { mark.redacted.end } else { mark.redacted.start }
     }
 }
 
 /// Masks all of `pii`, certain or not; spans that overlap an earlier one or lie
 /// outside `text` are merged or clamped.
 pub fn redact(text: &str, pii: &[Pii]) -> Redacted {
-    let mut found: Vec<Pii> = pii
-        .iter()
-        .copied()
-        .filter(|one| one.span.start < one.span.end)
-        .collect();
+    let mut found: Vec<Pii> = pii.iter().copied().filter(|one| one.span.start < one.span.end).collect();
     found.sort_by_key(|one| (one.span.start, one.span.end));
     let mut masked: Vec<Masked> = Vec::with_capacity(found.len());
     let mut out = String::with_capacity(text.len());
@@ -81,13 +73,7 @@ pub fn redact(text: &str, pii: &[Pii]) -> Redacted {
             } else {
                 let mark = format!("[{}]", one.kind.key());
                 let end = out_chars + mark.chars().count();
-                masked.push(Masked {
-                    original: one.span,
-                    redacted: Span {
-                        start: out_chars,
-                        end,
-                    },
-                });
+                masked.push(Masked { original: one.span, redacted: Span { start: out_chars, end } });
                 out.push_str(&mark);
                 out_chars = end;
                 hidden_until = one.span.end;
@@ -101,11 +87,7 @@ pub fn redact(text: &str, pii: &[Pii]) -> Redacted {
     if let Some(last) = masked.last_mut() {
         last.original.end = last.original.end.min(original_chars);
     }
-    Redacted {
-        text: out,
-        masked,
-        original_chars,
-    }
+    Redacted { text: out, masked, original_chars }
 }
 
 #[cfg(test)]
@@ -114,20 +96,13 @@ mod tests {
     use crate::domain::reading::PiiKind;
 
     fn pii(kind: PiiKind, start: usize, end: usize) -> Pii {
-        Pii {
-            kind,
-            span: Span { start, end },
-            certain: true,
-        }
+        Pii { kind, span: Span { start, end }, certain: true }
     }
 
     #[test]
     fn marks_stand_in_for_data_and_spans_follow() {
         let text = "ask né a@b.uk or 0121 496 0000 today";
-        let redacted = redact(
-            text,
-            &[pii(PiiKind::Email, 7, 13), pii(PiiKind::Phone, 17, 30)],
-        );
+        let redacted = redact(text, &[pii(PiiKind::Email, 7, 13), pii(PiiKind::Phone, 17, 30)]);
         assert_eq!(redacted.text, "ask né [email] or [phone] today");
         let today = redacted.map(Span { start: 31, end: 36 });
         assert_eq!(today.slice(&redacted.text), "today");
@@ -141,28 +116,16 @@ mod tests {
 
     #[test]
     fn overlapping_and_outlying_data_leave_one_mark() {
-        let redacted = redact(
-            "abcdef",
-            &[
-                pii(PiiKind::Name, 1, 4),
-                pii(PiiKind::School, 2, 99),
-                pii(PiiKind::Name, 50, 60),
-            ],
-        );
+        let redacted =
+            redact("abcdef", &[pii(PiiKind::Name, 1, 4), pii(PiiKind::School, 2, 99), pii(PiiKind::Name, 50, 60)]);
         assert_eq!(redacted.text, "a[name]");
-        assert_eq!(
-            redacted.map(Span { start: 0, end: 6 }),
-            Span { start: 0, end: 7 }
-        );
+        assert_eq!(redacted.map(Span { start: 0, end: 6 }), Span { start: 0, end: 7 });
     }
 
     #[test]
     fn a_text_without_data_is_left_alone() {
         let redacted = redact("as it is", &[]);
         assert_eq!(redacted.text, "as it is");
-        assert_eq!(
-            redacted.map(Span { start: 3, end: 5 }),
-            Span { start: 3, end: 5 }
-        );
+        assert_eq!(redacted.map(Span { start: 3, end: 5 }), Span { start: 3, end: 5 });
     }
 }

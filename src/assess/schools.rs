@@ -4,17 +4,8 @@ use crate::domain::reading::{Pii, PiiKind};
 
 use super::names::{TITLES, Word, pii, stem};
 
-const SCHOOL_HEADS: &[&str] = &[
-    "school",
-    "academy",
-    "college",
-    "primary",
-    "infants",
-    "juniors",
-    "high",
-    "secondary",
-    "grammar",
-];
+const SCHOOL_HEADS: &[&str] =
+    &["school", "academy", "college", "primary", "infants", "juniors", "high", "secondary", "grammar"];
 
 /// Words that say what kind of school, and not which.
 const KINDS: &[&str] = &[
@@ -165,9 +156,9 @@ fn school(words: &[Word<'_>], at: usize, found: &mut Vec<Pii>) {
     if !SCHOOL_HEADS.contains(&head_word) || at == 0 {
         return;
     }
-    let next_is_head = words.get(at + 1).is_some_and(|next| {
-        next.follows && !next.opens && SCHOOL_HEADS.contains(&next.lower.as_str())
-    });
+    let next_is_head = words
+        .get(at + 1)
+        .is_some_and(|next| next.follows && !next.opens && SCHOOL_HEADS.contains(&next.lower.as_str()));
     if next_is_head {
         return;
     }
@@ -195,19 +186,12 @@ fn name_start(words: &[Word<'_>], at: usize, weak: bool) -> Option<usize> {
         let before = &words[reach - 1];
         let lower = before.lower.as_str();
         let general = is_general(lower) || TITLES.contains(&lower);
-        let capital =
-            before.capital || before.text.len() < 4 && before.text.starts_with(char::is_uppercase);
+        let capital = before.capital || before.text.len() < 4 && before.text.starts_with(char::is_uppercase);
         if capital && !general {
             first = Some(reach - 1);
-        } else if first.is_none()
-            && !head.capital
-            && !weak
-            && is_name_written_small(words, reach - 1)
-        {
+        } else if first.is_none() && !head.capital && !weak && is_name_written_small(words, reach - 1) {
             return Some(reach - 1);
-        } else if !(general
-            && (KINDS.contains(&lower) || first.is_some() && matches!(lower, "of" | "and" | "&")))
-        {
+        } else if !(general && (KINDS.contains(&lower) || first.is_some() && matches!(lower, "of" | "and" | "&"))) {
             break;
         }
         reach -= 1;
@@ -227,19 +211,7 @@ fn is_name_written_small(words: &[Word<'_>], at: usize) -> bool {
     let led = at.checked_sub(1).and_then(|before| words.get(before));
     let led = led.is_some_and(|before| {
         let lower = before.lower.as_str();
-        matches!(
-            lower,
-            "at" | "from"
-                | "in"
-                | "to"
-                | "of"
-                | "attend"
-                | "attends"
-                | "attended"
-                | "called"
-                | "2"
-                | "go"
-        )
+        matches!(lower, "at" | "from" | "in" | "to" | "of" | "attend" | "attends" | "attended" | "called" | "2" | "go")
     });
     led && !general && word.lower.len() > 3 && word.lower.is_ascii() && !word.lower.contains('-')
 }
@@ -305,20 +277,12 @@ pub(super) fn make_certain(words: &[Word<'_>], found: &mut [Pii]) {
             && word.lower.ends_with(|c: char| c.is_ascii_alphabetic())
             && !["st", "nd", "rd", "th", "am", "pm", "k", "s", "m", "x"]
                 .contains(&word.lower.trim_start_matches(|c: char| c.is_ascii_digit()));
-        if class
-            && matches!(
-                words[at - 1].lower.as_str(),
-                "in" | "from" | "class" | "form"
-            )
-        {
+        if class && matches!(words[at - 1].lower.as_str(), "in" | "from" | "class" | "form") {
             places.push(at);
         }
     }
     places.sort_unstable();
-    for one in found
-        .iter_mut()
-        .filter(|one| one.kind == PiiKind::Name && !one.certain)
-    {
+    for one in found.iter_mut().filter(|one| one.kind == PiiKind::Name && !one.certain) {
         let at = words.partition_point(|word| word.span.start < one.span.start);
         let Some(place) = places.get(places.partition_point(|place| *place <= at)) else {
             continue;

@@ -65,10 +65,7 @@ pub(super) fn of(text: &str) -> Found {
         let code = u32::from(c);
         if code < 0x0370 || (0x1e00..0x1f00).contains(&code) {
             latin += 1;
-        } else if let Some(block) = BLOCKS
-            .iter()
-            .position(|(from, to, _)| (*from..=*to).contains(&code))
-        {
+        } else if let Some(block) = BLOCKS.iter().position(|(from, to, _)| (*from..=*to).contains(&code)) {
             by_block[block] += 1;
         } else {
             others += 1;
@@ -76,11 +73,7 @@ pub(super) fn of(text: &str) -> Found {
     }
     let other: usize = by_block.iter().sum();
     if latin + other == 0 {
-        return if others > 0 {
-            Found::Latin
-        } else {
-            Found::NoLetters
-        };
+        return if others > 0 { Found::Latin } else { Found::NoLetters };
     }
     let kana = count(&by_block, "ja");
     // A Chinese or Japanese sign says about as much as three letters.
@@ -106,12 +99,7 @@ pub(super) fn of(text: &str) -> Found {
 }
 
 fn count(by_block: &[usize], code: &str) -> usize {
-    BLOCKS
-        .iter()
-        .zip(by_block)
-        .filter(|(block, _)| block.2 == code)
-        .map(|(_, count)| count)
-        .sum()
+    BLOCKS.iter().zip(by_block).filter(|(block, _)| block.2 == code).map(|(_, count)| count).sum()
 }
 
 fn letters_among(text: &str, letters: &str) -> usize {
@@ -119,9 +107,7 @@ fn letters_among(text: &str, letters: &str) -> usize {
 }
 
 fn words_among(text: &str, words: &[&str]) -> usize {
-    text.split(|c: char| !c.is_alphabetic())
-        .filter(|word| words.contains(word))
-        .count()
+    text.split(|c: char| !c.is_alphabetic()).filter(|word| words.contains(word)).count()
 }
 
 /// Urdu, Pashto, Kurdish, Persian or Arabic. Letters decide, then small words.
@@ -132,23 +118,14 @@ fn arabic(text: &str) -> &'static str {
     if letters_among(text, "ۆێڵڕەڤ") >= 2 {
         return "ckb";
     }
-    let urdu = letters_among(text, "ٹڈڑےںہھۓ")
-        + words_among(
-            text,
-            &["کی", "کا", "کو", "اور", "ایک", "میں", "نے", "سے", "پر"],
-        );
+    let urdu =
+        letters_among(text, "ٹڈڑےںہھۓ") + words_among(text, &["کی", "کا", "کو", "اور", "ایک", "میں", "نے", "سے", "پر"]);
     let persian = words_among(
         text,
-        &[
-            "است", "این", "را", "که", "برای", "با", "می", "از", "های", "و", "خوب", "خیلی", "بود",
-            "ما",
-        ],
+        &["است", "این", "را", "که", "برای", "با", "می", "از", "های", "و", "خوب", "خیلی", "بود", "ما"],
     );
-    let arabic = letters_among(text, "ةىكيأإؤئ")
-        + words_among(
-            text,
-            &["في", "من", "على", "هذا", "إلى", "أن", "جدا", "لا", "ما"],
-        );
+    let arabic =
+        letters_among(text, "ةىكيأإؤئ") + words_among(text, &["في", "من", "على", "هذا", "إلى", "أن", "جدا", "لا", "ما"]);
     let shared = letters_among(text, "گچپژک") + letters_among(text, "ی");
     if urdu > 0 && 2 * urdu >= persian && urdu + shared >= arabic {
         "ur"
@@ -174,63 +151,15 @@ fn cyrillic(text: &str) -> &'static str {
     } else if has("ыэё") > 0 {
         "ru"
     } else {
-        let bulgarian = has("ъ") * 2
-            + words_among(
-                &lower,
-                &[
-                    "и",
-                    "са",
-                    "се",
-                    "да",
-                    "ще",
-                    "за",
-                    "от",
-                    "това",
-                    "много",
-                    "е",
-                    "не",
-                ],
-            );
+        let bulgarian =
+            has("ъ") * 2 + words_among(&lower, &["и", "са", "се", "да", "ще", "за", "от", "това", "много", "е", "не"]);
         let russian = words_among(
             &lower,
-            &[
-                "и",
-                "в",
-                "не",
-                "на",
-                "что",
-                "это",
-                "как",
-                "для",
-                "очень",
-                "мы",
-                "я",
-                "но",
-                "он",
-                "нам",
-                "хорошо",
-            ],
+            &["и", "в", "не", "на", "что", "это", "как", "для", "очень", "мы", "я", "но", "он", "нам", "хорошо"],
         );
         let ukrainian = words_among(
             &lower,
-            &[
-                "це",
-                "та",
-                "не",
-                "на",
-                "що",
-                "як",
-                "для",
-                "дуже",
-                "ми",
-                "я",
-                "але",
-                "він",
-                "нам",
-                "добре",
-                "й",
-                "у",
-            ],
+            &["це", "та", "не", "на", "що", "як", "для", "дуже", "ми", "я", "але", "він", "нам", "добре", "й", "у"],
         );
         if bulgarian > russian.max(ukrainian) {
             "bg"
@@ -244,10 +173,7 @@ fn cyrillic(text: &str) -> &'static str {
 
 /// Tigrinya has letters that Amharic does without.
 fn ethiopic(text: &str) -> &'static str {
-    let tigrinya = text
-        .chars()
-        .filter(|c| matches!(c, '\u{1250}'..='\u{1258}' | '\u{12b8}'..='\u{12be}'))
-        .count()
+    let tigrinya = text.chars().filter(|c| matches!(c, '\u{1250}'..='\u{1258}' | '\u{12b8}'..='\u{12be}')).count()
         + words_among(text, &["እዩ", "ኣብ", "ናይ", "ድማ", "ኣሎ"]);
     if tigrinya > 0 { "ti" } else { "am" }
 }

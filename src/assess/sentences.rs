@@ -22,23 +22,21 @@ const WRAPPED_LINE: usize = 50;
 
 /// Words before which a long sentence may be cut.
 const BREATHS: &[&str] = &[
-    "and", "but", "so", "because", "cause", "cos", "cuz", "then", "also", "plus", "which", "when",
-    "however", "although", "though", "while", "if", "or", "n", "an", "und", "aber", "y", "pero",
-    "et", "mais", "ale", "oraz", "lekin", "aur", "magar",
+    "and", "but", "so", "because", "cause", "cos", "cuz", "then", "also", "plus", "which", "when", "however",
+    "although", "though", "while", "if", "or", "n", "an", "und", "aber", "y", "pero", "et", "mais", "ale", "oraz",
+    "lekin", "aur", "magar",
 ];
 
 /// Words whose full stop ends no sentence.
 const ABBREVIATIONS: &[&str] = &[
-    "mr", "mrs", "ms", "miss", "dr", "prof", "st", "sr", "jr", "rev", "hon", "sgt", "pc", "cllr",
-    "e.g", "i.e", "eg", "ie", "vs", "etc", "no", "nos", "approx", "dept", "ave", "rd", "inc",
-    "ltd", "co", "fig", "min", "max", "yr", "yrs", "tel", "ext", "govt", "cf", "incl", "u.k",
-    "u.s", "n.h.s", "p.e", "a.m", "p.m", "z.b", "bzw", "usw", "np", "tj",
+    "mr", "mrs", "ms", "miss", "dr", "prof", "st", "sr", "jr", "rev", "hon", "sgt", "pc", "cllr", "e.g", "i.e", "eg",
+    "ie", "vs", "etc", "no", "nos", "approx", "dept", "ave", "rd", "inc", "ltd", "co", "fig", "min", "max", "yr",
+    "yrs", "tel", "ext", "govt", "cf", "incl", "u.k", "u.s", "n.h.s", "p.e", "a.m", "p.m", "z.b", "bzw", "usw", "np",
+    "tj",
 ];
 
 /// Abbreviations that do end a sentence when a capital follows.
-const MAY_END: &[&str] = &[
-    "etc", "no", "co", "yrs", "yr", "min", "max", "u.k", "u.s", "n.h.s", "a.m", "p.m", "p.e",
-];
+const MAY_END: &[&str] = &["etc", "no", "co", "yrs", "yr", "min", "max", "u.k", "u.s", "n.h.s", "a.m", "p.m", "p.e"];
 
 /// Sentences of `judged` as spans of its characters: in order, apart, and with
 /// nothing but white space between them.
@@ -51,10 +49,7 @@ pub fn split(judged: &str) -> Vec<Span> {
     }
     let pieces = trimmed(&letters, &ends);
     let merged = merge_scraps(&letters, pieces);
-    merged
-        .into_iter()
-        .flat_map(|span| cut_long(&letters, span))
-        .collect()
+    merged.into_iter().flat_map(|span| cut_long(&letters, span)).collect()
 }
 
 /// Adds the ends that one Unicode sentence gives; where it stops.
@@ -77,10 +72,7 @@ fn ends_within(letters: &[char], start: usize, segment: &str, ends: &mut Vec<usi
 fn line_ends(letters: &[char], position: usize) -> bool {
     let line = letters[..position].iter().rev().take(WRAPPED_LINE);
     let wrapped = position >= WRAPPED_LINE && line.clone().all(|c| *c != '\n');
-    let stopped = line
-        .clone()
-        .next()
-        .is_some_and(|c| matches!(c, '.' | '!' | '?' | ':' | ';'));
+    let stopped = line.clone().next().is_some_and(|c| matches!(c, '.' | '!' | '?' | ':' | ';'));
     let next = letters.get(position + 1);
     stopped || !(wrapped && next.is_some_and(|c| c.is_lowercase()))
 }
@@ -109,12 +101,8 @@ fn goes_on(letters: &[char], start: usize, end: usize) -> bool {
         .collect();
     let capital = letters[end].is_uppercase();
     // "J. Smith": one capital letter is an initial.
-    let initial = last >= start + 2
-        && letters[last - 2].is_uppercase()
-        && word.chars().count() == 1
-        && word != "i";
-    initial
-        || ABBREVIATIONS.contains(&word.as_str()) && !(capital && MAY_END.contains(&word.as_str()))
+    let initial = last >= start + 2 && letters[last - 2].is_uppercase() && word.chars().count() == 1 && word != "i";
+    initial || ABBREVIATIONS.contains(&word.as_str()) && !(capital && MAY_END.contains(&word.as_str()))
 }
 
 /// Spans between the ends, without the white space around them.
@@ -139,10 +127,7 @@ fn trimmed(letters: &[char], ends: &[usize]) -> Vec<Span> {
 }
 
 fn words_in(letters: &[char]) -> usize {
-    letters
-        .split(|c| c.is_whitespace())
-        .filter(|word| word.iter().any(|c| c.is_alphanumeric()))
-        .count()
+    letters.split(|c| c.is_whitespace()).filter(|word| word.iter().any(|c| c.is_alphanumeric())).count()
 }
 
 /// Joins pieces with too few words to the one before, or the first to the next.
@@ -157,10 +142,7 @@ fn merge_scraps(letters: &[char], pieces: Vec<Span>) -> Vec<Span> {
     let mut pending: Option<Span> = None;
     for piece in pieces {
         let piece = match pending.take() {
-            Some(before) => Span {
-                start: before.start,
-                end: piece.end,
-            },
+            Some(before) => Span { start: before.start, end: piece.end },
             None => piece,
         };
         if !is_scrap(piece) {
@@ -193,15 +175,9 @@ fn cut_long(letters: &[char], span: Span) -> Vec<Span> {
     let mut starts = Vec::new();
     let mut at = span.start;
     while at < span.end {
-        let length = letters[at..span.end]
-            .iter()
-            .take_while(|c| !c.is_whitespace())
-            .count();
+        let length = letters[at..span.end].iter().take_while(|c| !c.is_whitespace()).count();
         if length > 0 {
-            starts.push(Span {
-                start: at,
-                end: at + length,
-            });
+            starts.push(Span { start: at, end: at + length });
         }
         at += length.max(1);
     }
@@ -223,10 +199,7 @@ fn cut_long(letters: &[char], span: Span) -> Vec<Span> {
     let mut pieces = Vec::with_capacity(cuts.len());
     let mut start = span.start;
     for cut in cuts {
-        pieces.push(Span {
-            start,
-            end: cut - 1,
-        });
+        pieces.push(Span { start, end: cut - 1 });
         start = cut;
     }
     pieces
@@ -240,10 +213,7 @@ fn is_breath(letters: &[char], word: Span, before: Span) -> bool {
     if word.end - word.start > 8 {
         return false;
     }
-    let text: String = letters[word.start..word.end]
-        .iter()
-        .flat_map(|c| c.to_lowercase())
-        .collect();
+    let text: String = letters[word.start..word.end].iter().flat_map(|c| c.to_lowercase()).collect();
     BREATHS.contains(&text.as_str())
 }
 
@@ -260,12 +230,7 @@ mod tests {
     fn stops_questions_and_shouts_end_sentences() {
         check(
             "It helped me. Did it help you? I hope so! bye for now",
-            &[
-                "It helped me.",
-                "Did it help you?",
-                "I hope so!",
-                "bye for now",
-            ],
+            &["It helped me.", "Did it help you?", "I hope so!", "bye for now"],
         );
     }
 
@@ -273,18 +238,11 @@ mod tests {
     fn abbreviations_do_not_end_sentences() {
         check(
             "We saw Mr. Jones at St. Anne's, e.g. on Fridays. It was fine.",
-            &[
-                "We saw Mr. Jones at St. Anne's, e.g. on Fridays.",
-                "It was fine.",
-            ],
+            &["We saw Mr. Jones at St. Anne's, e.g. on Fridays.", "It was fine."],
         );
         check(
             "Ask Dr. J. Smith about it. They need time, money etc. The rest is easy.",
-            &[
-                "Ask Dr. J. Smith about it.",
-                "They need time, money etc.",
-                "The rest is easy.",
-            ],
+            &["Ask Dr. J. Smith about it.", "They need time, money etc.", "The rest is easy."],
         );
     }
 
@@ -292,28 +250,19 @@ mod tests {
     fn lines_and_bullets_end_sentences() {
         check(
             "what I want\n- more mentors\n- less paper work\nthat is all",
-            &[
-                "what I want",
-                "- more mentors",
-                "- less paper work",
-                "that is all",
-            ],
+            &["what I want", "- more mentors", "- less paper work", "that is all"],
         );
     }
 
     #[test]
     fn a_wrapped_line_goes_on() {
-        let text =
-            "this sentence was typed in a mail program which wraps its lines\nat a fixed width";
+        let text = "this sentence was typed in a mail program which wraps its lines\nat a fixed width";
         check(text, &[text]);
     }
 
     #[test]
     fn scraps_join_their_neighbour() {
-        check(
-            "Yes. It did work for us. Really!",
-            &["Yes. It did work for us. Really!"],
-        );
+        check("Yes. It did work for us. Really!", &["Yes. It did work for us. Really!"]);
         check("No!!! :) ...", &["No!!! :) ..."]);
         check("", &[]);
         check("...", &["..."]);
@@ -334,9 +283,6 @@ mod tests {
 
     #[test]
     fn chinese_sentences_are_told_apart() {
-        check(
-            "这个项目很好。孩子们需要它！",
-            &["这个项目很好。", "孩子们需要它！"],
-        );
+        check("这个项目很好。孩子们需要它！", &["这个项目很好。", "孩子们需要它！"]);
     }
 }

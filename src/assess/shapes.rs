@@ -18,11 +18,7 @@ pub(super) type Accept = fn(&str, usize, &str) -> bool;
 pub(super) static PATTERNS: LazyLock<Vec<(PiiKind, Regex, Accept)>> = LazyLock::new(|| {
     let pattern = |source: &str| Regex::new(source).expect("these patterns are tested");
     vec![
-        (
-            PiiKind::Email,
-            pattern(r"(?i)[\p{L}\p{N}][\p{L}\p{N}._%+'-]*@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)+"),
-            always,
-        ),
+        (PiiKind::Email, pattern(r"(?i)[\p{L}\p{N}][\p{L}\p{N}._%+'-]*@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)+"), always),
         (
             PiiKind::Email,
             pattern(
@@ -32,21 +28,13 @@ pub(super) static PATTERNS: LazyLock<Vec<(PiiKind, Regex, Accept)>> = LazyLock::
         ),
         (
             PiiKind::Phone,
-            pattern(
-                r"(?:(?:\+|\b00)44[\s().-]{0,3}(?:\(?0\)?[\s().-]{0,2})?|\(?0)[1-9](?:[\s().-]{0,2}\d){7,9}",
-            ),
+            pattern(r"(?:(?:\+|\b00)44[\s().-]{0,3}(?:\(?0\)?[\s().-]{0,2})?|\(?0)[1-9](?:[\s().-]{0,2}\d){7,9}"),
             is_phone,
         ),
-        (
-            PiiKind::Phone,
-            pattern(r"\+[1-9]\d{0,2}(?:[\s().-]{0,2}\d){7,12}"),
-            ends_clear,
-        ),
+        (PiiKind::Phone, pattern(r"\+[1-9]\d{0,2}(?:[\s().-]{0,2}\d){7,12}"), ends_clear),
         (
             PiiKind::Postcode,
-            pattern(
-                r"(?i)\b[A-PR-UWYZ][A-HK-Y]?[0-9][0-9A-HJKMNPR-Y]?\s{0,2}[0-9][ABD-HJLNP-UW-Z]{2}\b",
-            ),
+            pattern(r"(?i)\b[A-PR-UWYZ][A-HK-Y]?[0-9][0-9A-HJKMNPR-Y]?\s{0,2}[0-9][ABD-HJLNP-UW-Z]{2}\b"),
             is_postcode,
         ),
         (
@@ -57,9 +45,7 @@ pub(super) static PATTERNS: LazyLock<Vec<(PiiKind, Regex, Accept)>> = LazyLock::
         (PiiKind::Card, pattern(r"\b\d(?:[ -]?\d){12,18}\b"), is_card),
         (
             PiiKind::Handle,
-            pattern(
-                r"(?:^|[^\p{L}\p{N}_@./])(?P<pii>@[A-Za-z0-9_][A-Za-z0-9_.]{0,29}[A-Za-z0-9_])",
-            ),
+            pattern(r"(?:^|[^\p{L}\p{N}_@./])(?P<pii>@[A-Za-z0-9_][A-Za-z0-9_.]{0,29}[A-Za-z0-9_])"),
             is_handle,
         ),
         (
@@ -98,18 +84,14 @@ fn digits(hit: &str) -> Vec<u32> {
 fn ends_clear(text: &str, start: usize, hit: &str) -> bool {
     let before = text[..start].chars().next_back();
     let after = text[start + hit.len()..].chars().next();
-    !before.is_some_and(|c| c.is_ascii_digit() || c == '£')
-        && !after.is_some_and(|c| c.is_ascii_digit())
+    !before.is_some_and(|c| c.is_ascii_digit() || c == '£') && !after.is_some_and(|c| c.is_ascii_digit())
 }
 
 /// A number of the UK plan that is no freephone or helpline number.
 fn is_phone(text: &str, start: usize, hit: &str) -> bool {
     let digits = digits(hit);
     let national = match digits.as_slice() {
-        [0, 0, 4, 4, 0, rest @ ..]
-        | [0, 0, 4, 4, rest @ ..]
-        | [4, 4, 0, rest @ ..]
-        | [4, 4, rest @ ..]
+        [0, 0, 4, 4, 0, rest @ ..] | [0, 0, 4, 4, rest @ ..] | [4, 4, 0, rest @ ..] | [4, 4, rest @ ..]
             if hit.starts_with(['+', '0']) && !hit.starts_with("01") =>
         {
             rest
@@ -131,10 +113,7 @@ const AREAS: &str = " AB AL B BA BB BD BH BL BN BR BS BT CA CB CF CH CM CO CR CT
 /// A real area, and no "b4 1st" in small letters.
 fn is_postcode(_: &str, _: usize, hit: &str) -> bool {
     let upper = hit.to_ascii_uppercase();
-    let area: String = upper
-        .chars()
-        .take_while(char::is_ascii_alphabetic)
-        .collect();
+    let area: String = upper.chars().take_while(char::is_ascii_alphabetic).collect();
     let tail = &hit[hit.len() - 2..];
     let ordinal = ["st", "nd", "rd", "th", "hr", "yr", "ft"].contains(&tail);
     AREAS.contains(&format!(" {area} ")) && !ordinal
@@ -162,10 +141,7 @@ fn is_handle(_: &str, _: usize, hit: &str) -> bool {
     let name = hit[1..].to_lowercase();
     !name.starts_with("ss")
         && name.chars().any(char::is_alphabetic)
-        && !matches!(
-            name.as_str(),
-            "home" | "school" | "work" | "all" | "the" | "least" | "once" | "nd"
-        )
+        && !matches!(name.as_str(), "home" | "school" | "work" | "all" | "the" | "least" | "once" | "nd")
 }
 
 fn is_named_handle(text: &str, start: usize, hit: &str) -> bool {
@@ -180,8 +156,7 @@ fn is_named_handle(text: &str, start: usize, hit: &str) -> bool {
 
 /// Letters with figures or signs between or behind them.
 fn is_odd_handle(_: &str, _: usize, hit: &str) -> bool {
-    hit.contains(|c: char| c.is_ascii_digit() || c == '_')
-        && hit.contains(|c: char| c.is_ascii_alphabetic())
+    hit.contains(|c: char| c.is_ascii_digit() || c == '_') && hit.contains(|c: char| c.is_ascii_alphabetic())
 }
 
 /// A house number before a street: written with capitals, or with a name that
@@ -190,40 +165,22 @@ fn is_address(text: &str, start: usize, hit: &str) -> bool {
     if text[..start].ends_with(['£', '$', '.', ',']) {
         return false;
     }
-    let words: Vec<&str> = hit
-        .split_whitespace()
-        .map(|word| word.trim_matches(','))
-        .collect();
-    let numbers = words
-        .iter()
-        .rposition(|word| word.starts_with(|c: char| c.is_ascii_digit()))
-        .map_or(0, |last| last + 1);
+    let words: Vec<&str> = hit.split_whitespace().map(|word| word.trim_matches(',')).collect();
+    let numbers =
+        words.iter().rposition(|word| word.starts_with(|c: char| c.is_ascii_digit())).map_or(0, |last| last + 1);
     let words = &words[numbers..];
     let Some((street, names)) = words.split_last() else {
         return false;
     };
-    let capitals = names
-        .iter()
-        .all(|name| name.starts_with(char::is_uppercase));
+    let capitals = names.iter().all(|name| name.starts_with(char::is_uppercase));
     let kind = street.to_lowercase();
     if capitals && !names.is_empty() {
-        return street.starts_with(char::is_uppercase)
-            || names.iter().any(|name| !is_english(&name.to_lowercase()));
+        return street.starts_with(char::is_uppercase) || names.iter().any(|name| !is_english(&name.to_lowercase()));
     }
     names.len() <= 2
         && names.iter().all(|name| !is_english(&name.to_lowercase()))
         && matches!(
             kind.as_str(),
-            "road"
-                | "rd"
-                | "street"
-                | "close"
-                | "avenue"
-                | "ave"
-                | "lane"
-                | "drive"
-                | "crescent"
-                | "grove"
-                | "terrace"
+            "road" | "rd" | "street" | "close" | "avenue" | "ave" | "lane" | "drive" | "crescent" | "grove" | "terrace"
         )
 }

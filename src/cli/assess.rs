@@ -30,7 +30,7 @@ pub struct Arguments {
 }
 
 enum Line {
-    Comment(CommentV1),
+    Comment(Box<CommentV1>),
     Unreadable(ErrorV1),
 }
 
@@ -140,7 +140,7 @@ fn parse(bytes: &[u8]) -> Line {
         }
     }
     match serde_json::from_value(value) {
-        Ok(comment) => Line::Comment(comment),
+        Ok(comment) => Line::Comment(Box::new(comment)),
         Err(error) => unreadable(id, error.to_string()),
     }
 }

@@ -47,7 +47,13 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let rulebook = Arc::new(rulebook);
     let models = Models::load(&manifest.folder, rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str()))?;
     let cores = encoder_threads(0);
-    println!("moothall {}, models {}, {cores} cores; {} comments a round, median of {}", env!("CARGO_PKG_VERSION"), rulebook.model_version, arguments.comments, arguments.rounds);
+    println!(
+        "moothall {}, models {}, {cores} cores; {} comments a round, median of {}",
+        env!("CARGO_PKG_VERSION"),
+        rulebook.model_version,
+        arguments.comments,
+        arguments.rounds
+    );
     println!("\n                       comments per second        comments per processor-second");
     println!("length   threads       encoder     whole line     encoder     whole line     line costs");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -86,10 +92,54 @@ fn median(mut rounds: Vec<Took>) -> Took {
 /// Distinct invented comments of about `words` words.
 fn texts(count: usize, words: usize, seed: usize) -> Vec<String> {
     const WORDS: [&str; 48] = [
-        "mentor", "school", "council", "young", "people", "the", "a", "every", "week", "listened", "because", "nobody",
-        "helped", "with", "my", "son", "and", "our", "club", "funding", "was", "cut", "training", "matters", "they",
-        "should", "have", "asked", "us", "before", "it", "works", "when", "someone", "cares", "buddy", "scheme",
-        "teacher", "trusted", "friends", "not", "forms", "confidence", "grew", "after", "months", "of", "talking",
+        "mentor",
+        "school",
+        "council",
+        "young",
+        "people",
+        "the",
+        "a",
+        "every",
+        "week",
+        "listened",
+        "because",
+        "nobody",
+        "helped",
+        "with",
+        "my",
+        "son",
+        "and",
+        "our",
+        "club",
+        "funding",
+        "was",
+        "cut",
+        "training",
+        "matters",
+        "they",
+        "should",
+        "have",
+        "asked",
+        "us",
+        "before",
+        "it",
+        "works",
+        "when",
+        "someone",
+        "cares",
+        "buddy",
+        "scheme",
+        "teacher",
+        "trusted",
+        "friends",
+        "not",
+        "forms",
+        "confidence",
+        "grew",
+        "after",
+        "months",
+        "of",
+        "talking",
     ];
     let mut state = seed as u32 ^ 0x9E37_79B9;
     let mut next = || {
@@ -178,7 +228,8 @@ async fn whole_line(
 fn processor_time() -> Result<Duration, Failure> {
     // Fields 14 and 15 of /proc/self/stat, in ticks of 1/100 s (proc(5)); the
     // name in field 2 may hold spaces, so counting starts behind its bracket.
-    let text = std::fs::read_to_string("/proc/self/stat").context("processor time is read from /proc, which this system lacks")?;
+    let text = std::fs::read_to_string("/proc/self/stat")
+        .context("processor time is read from /proc, which this system lacks")?;
     let after = text.rsplit_once(')').map_or("", |(_, after)| after);
     let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Ok(Duration::from_millis(ticks * 10))

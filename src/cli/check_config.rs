@@ -22,7 +22,7 @@ pub fn run(common: &Common) -> Result<ExitCode, Failure> {
     println!("policy          {} rules", rulebook.policy.rules.len());
     match codebook {
         Some(codebook) => {
-            println!("codebook        {} version {}, {} themes", codebook.id, codebook.version, codebook.themes.len())
+            println!("codebook        {} version {}, {} themes", codebook.id, codebook.version, codebook.themes.len());
         }
         None => println!("codebook        none: bare texts"),
     }

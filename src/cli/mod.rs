@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::domain::rulebook::Rulebook;
 use crate::engine::manifest::{ManifestFile, find_folder};
-use crate::telemetry::{self, LogFormat};
 use crate::settings::{Problems, RulebookFiles, Settings, load_rulebook};
+use crate::telemetry::{self, LogFormat};
 
 mod assess;
 mod bench;

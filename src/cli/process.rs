@@ -219,8 +219,8 @@ fn stop_on_interrupt() -> Shutdown {
 pub fn parse_as_at(text: Option<&str>) -> Result<Timestamp, Failure> {
     match text {
         None => Ok(Timestamp::now()),
-        Some(text) => text
-            .parse()
-            .map_err(|_| usage(&format!("--as-at `{text}` must be a time with its zone, such as 2026-11-23T09:00:00Z"))),
+        Some(text) => text.parse().map_err(|_| {
+            usage(&format!("--as-at `{text}` must be a time with its zone, such as 2026-11-23T09:00:00Z"))
+        }),
     }
 }

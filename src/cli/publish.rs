@@ -63,7 +63,12 @@ pub fn warn_without_contact(rulebook: &Rulebook) {
 }
 
 /// Refuses to mix judgements of two rulebooks; with `adopt` judges the stored comments anew.
-pub async fn check_version(embedded: &Embedded, rulebook: &Rulebook, judge: &LineJudge, adopt: bool) -> Result<(), Failure> {
+pub async fn check_version(
+    embedded: &Embedded,
+    rulebook: &Rulebook,
+    judge: &LineJudge,
+    adopt: bool,
+) -> Result<(), Failure> {
     let consultation = &rulebook.consultation.id;
     let active = embedded.store.active_version(consultation).await?;
     match active {
@@ -146,7 +151,9 @@ fn reliability(manifest: &ManifestFile, rulebook: &Rulebook) -> Vec<Reliability>
             continue;
         }
         for (name, metric) in &head.metrics {
-            let number = |key: &str| metric.get(key).and_then(|value| value.as_float().or_else(|| value.as_integer().map(|n| n as f64)));
+            let number = |key: &str| {
+                metric.get(key).and_then(|value| value.as_float().or_else(|| value.as_integer().map(|n| n as f64)))
+            };
             let Some(figure) = number("value") else { continue };
             if name.ends_with("_ece") {
                 continue;
@@ -168,7 +175,11 @@ pub fn print(outcome: &Outcome, output: &Output, rulebook: &Rulebook) {
     print!("{}", export::terminal_summary(&outcome.summary));
     let disclosures = outcome.summary.disclosures;
     if disclosures.escalated > 0 {
-        let contact = rulebook.consultation.safeguarding_contact.as_deref().unwrap_or("nobody is named: set safeguarding_contact");
+        let contact = rulebook
+            .consultation
+            .safeguarding_contact
+            .as_deref()
+            .unwrap_or("nobody is named: set safeguarding_contact");
         println!("\nSafeguarding contact: {contact}");
         println!("Read them: moothall safeguarding list --out {}", quoted(&output.out));
     }
@@ -178,5 +189,9 @@ pub fn print(outcome: &Outcome, output: &Output, rulebook: &Rulebook) {
 /// A path as it can be pasted into a shell.
 pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    if text.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c)) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if text.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c)) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }

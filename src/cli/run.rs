@@ -57,9 +57,9 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         // The port first: a second service on it must not touch the store.
-        let listener = TcpListener::bind(settings.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}: choose another with MOOTHALL_SERVER_LISTEN", settings.listen))?;
+        let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+            format!("cannot listen on {}: choose another with MOOTHALL_SERVER_LISTEN", settings.listen)
+        })?;
         let consultation = rulebook.consultation.id.clone();
         let embedded = arguments.output.open(&settings, Some(&consultation)).await?;
         let judge =
@@ -76,7 +76,10 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             report: Arc::new(page.source()),
             pulse: deps.pulse.clone(),
             clock: embedded.clock.clone(),
-            defaults: Defaults { consultation: consultation.clone(), source: SourceName::new("http").context("a name")? },
+            defaults: Defaults {
+                consultation: consultation.clone(),
+                source: SourceName::new("http").context("a name")?,
+            },
             knows: Arc::new(move |asked: &ConsultationId| *asked == consultation),
             metrics: Some(Arc::new(move || metrics.render())),
             limits: limits(&settings),
@@ -162,7 +165,10 @@ impl Reporter {
         while !shutdown.stop_intake.is_cancelled() {
             match self.turn(last).await {
                 Ok(seen) => last = seen,
-                Err(error) => tracing::error!(error = format!("{error:?}"), "the report could not be written; the earlier one stands"),
+                Err(error) => tracing::error!(
+                    error = format!("{error:?}"),
+                    "the report could not be written; the earlier one stands"
+                ),
             }
             shutdown.sleep(self.every).await;
         }

@@ -53,12 +53,18 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         let embedded = arguments.output.open(&settings, None).await?;
         let disclosures = embedded.store.disclosures(Some(&consultation)).await?;
         match &arguments.action {
-            Action::List { text } => list(&disclosures, *text),
+            Action::List { text } => {
+                list(&disclosures, *text);
+                Ok(ExitCode::SUCCESS)
+            }
             Action::Ack { id, source, by } => {
                 if by.trim().is_empty() {
                     return Err(usage("--by is empty: say who has read it"));
                 }
-                let source = source.as_ref().map(|name| SourceName::new(name).ok_or_else(|| usage("--source is empty"))).transpose()?;
+                let source = source
+                    .as_ref()
+                    .map(|name| SourceName::new(name).ok_or_else(|| usage("--source is empty")))
+                    .transpose()?;
                 let id = CommentId::new(id).ok_or_else(|| usage("the id is empty"))?;
                 let found: Vec<&CommentKey> = disclosures
                     .iter()
@@ -72,19 +78,24 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
                         println!("acknowledged: {id} by {}", neutral(by.trim()));
                         Ok(ExitCode::SUCCESS)
                     }
-                    _ => Err(usage(&format!("{} sources have a disclosure with the id `{id}`: add --source", found.len()))),
+                    _ => Err(usage(&format!(
+                        "{} sources have a disclosure with the id `{id}`: add --source",
+                        found.len()
+                    ))),
                 }
             }
         }
     })
 }
 
-fn list(disclosures: &[Disclosure], text: bool) -> Result<ExitCode, Failure> {
+fn list(disclosures: &[Disclosure], text: bool) {
     let waiting = disclosures.iter().filter(|disclosure| disclosure.acknowledged.is_none()).count();
     println!("{} possible disclosures of harm, {waiting} not acknowledged", disclosures.len());
     for disclosure in disclosures {
         let comment = &disclosure.comment;
-        let at = |ms: i64| Timestamp::from_millisecond(ms).map_or_else(|_| "unknown time".to_owned(), |time| format!("{time:.0}"));
+        let at = |ms: i64| {
+            Timestamp::from_millisecond(ms).map_or_else(|_| "unknown time".to_owned(), |time| format!("{time:.0}"))
+        };
         let state = match &disclosure.acknowledged {
             None => "NOT ACKNOWLEDGED".to_owned(),
             Some((ms, by)) => format!("acknowledged {} by {}", at(*ms), neutral(by)),
@@ -105,5 +116,4 @@ fn list(disclosures: &[Disclosure], text: bool) -> Result<ExitCode, Failure> {
     if !text && !disclosures.is_empty() {
         println!("\nRead them with --text, or in disclosures.csv in the restricted folder.");
     }
-    Ok(ExitCode::SUCCESS)
 }

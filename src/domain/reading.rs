@@ -109,9 +109,7 @@ impl JudgedText {
     /// The original characters behind a range of characters of the judged text;
     /// `None` for an empty or outlying range.
     pub fn to_original(&self, span: Span) -> Option<Span> {
-        let covered = self
-            .origin
-            .get(span.start..span.end.min(self.origin.len()))?;
+        let covered = self.origin.get(span.start..span.end.min(self.origin.len()))?;
         let start = covered.iter().map(|origin| origin.start).min()?;
         let end = covered.iter().map(|origin| origin.end).max()?;
         Some(Span { start, end })

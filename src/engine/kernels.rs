@@ -266,7 +266,9 @@ mod x86 {
         out_stride: usize,
     ) {
         // SAFETY: the caller's promise is passed on unchanged.
-        unsafe { by_height!(tile_avx2, rows, [1 2 3 4 5 6], (left, left_stride, depth, panel, out, out_stride)) }
+        unsafe {
+            by_height!(tile_avx2, rows, [1 2 3 4 5 6], (left, left_stride, depth, panel, out, out_stride));
+        }
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -317,7 +319,7 @@ mod x86 {
     ) {
         // SAFETY: the caller's promise is passed on unchanged.
         unsafe {
-            by_height!(tile_avx512, rows, [1 2 3 4 5 6 7 8 9 10 11 12], (left, left_stride, depth, panel, out, out_stride))
+            by_height!(tile_avx512, rows, [1 2 3 4 5 6 7 8 9 10 11 12], (left, left_stride, depth, panel, out, out_stride));
         }
     }
 

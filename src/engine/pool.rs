@@ -20,7 +20,7 @@ type Scored = Vec<(Reading, Signals)>;
 
 struct Job {
     readings: Vec<Reading>,
-    reply: oneshot::Sender<Scored>,
+    reply: oneshot::Sender<Option<Scored>>,
 }
 
 /// A fixed number of threads, each with its own scorer over shared weights.
@@ -41,14 +41,13 @@ impl EnginePool {
                 std::thread::Builder::new().name(format!("engine-{index}")).spawn(move || {
                     while let Ok(job) = inbox.recv() {
                         let readings: Vec<&Reading> = job.readings.iter().collect();
-                        // A panic on one comment must not end the thread: its reply is
-                        // dropped, which the caller sees as an error of this batch.
-                        // The scratch is written anew for every batch.
-                        let scored = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| scorer.score(&readings)));
-                        if let Ok(signals) = scored {
-                            // A caller that has gone away wants no answer.
-                            let _ = job.reply.send(job.readings.into_iter().zip(signals).collect());
-                        }
+                        // A panic on one comment must not end the thread; its batch is
+                        // answered with nothing. The scratch is written anew for every batch.
+                        let guarded = std::panic::AssertUnwindSafe(|| scorer.score(&readings));
+                        let signals = std::panic::catch_unwind(guarded).ok();
+                        let answer = signals.map(|signals| job.readings.into_iter().zip(signals).collect());
+                        // A caller that has gone away wants no answer.
+                        let _ = job.reply.send(answer);
                     }
                 })
             })
@@ -96,7 +95,8 @@ impl Engine for EnginePool {
         }
         let mut scored = Vec::with_capacity(total);
         for reply in replies {
-            scored.extend(reply.await.map_err(|_| stopped())?);
+            let answer = reply.await.map_err(|_| stopped())?;
+            scored.extend(answer.ok_or_else(|| EngineError::Comment("scoring panicked".to_owned()))?);
         }
         Ok(scored)
     }

@@ -57,20 +57,8 @@ impl Field {
                 "feedback",
                 "answer",
             ],
-            Self::Author => &[
-                "author",
-                "name",
-                "author_name",
-                "comment_author",
-                "display_name",
-            ],
-            Self::Email => &[
-                "email",
-                "e_mail",
-                "email_address",
-                "author_email",
-                "comment_author_email",
-            ],
+            Self::Author => &["author", "name", "author_name", "comment_author", "display_name"],
+            Self::Email => &["email", "e_mail", "email_address", "author_email", "comment_author_email"],
             Self::AuthorId => &["author_id", "user_id", "respondent_id"],
             Self::PostedAt => &[
                 "posted_at",
@@ -130,9 +118,7 @@ impl Fields {
 
     /// The value, unless it is absent or blank.
     pub(super) fn get(&self, field: Field) -> Option<&str> {
-        self.values[field as usize]
-            .as_deref()
-            .filter(|value| !value.trim().is_empty())
+        self.values[field as usize].as_deref().filter(|value| !value.trim().is_empty())
     }
 
     pub(super) fn has(&self, field: Field) -> bool {
@@ -146,12 +132,7 @@ impl Fields {
     /// Removes NUL characters; says whether there were any.
     pub(super) fn remove_nuls(&mut self) -> bool {
         let mut any = false;
-        for value in self
-            .values
-            .iter_mut()
-            .flatten()
-            .chain(self.groups.values_mut())
-        {
+        for value in self.values.iter_mut().flatten().chain(self.groups.values_mut()) {
             if value.contains('\0') {
                 value.retain(|c| c != '\0');
                 any = true;
@@ -181,16 +162,11 @@ pub(super) fn normal(name: &str) -> String {
 /// The name under which a group is kept: exports put `group_` before it again.
 fn group_name(column: &str) -> String {
     let name = normal(column);
-    name.strip_prefix("group_")
-        .map_or(name.clone(), str::to_owned)
+    name.strip_prefix("group_").map_or(name.clone(), str::to_owned)
 }
 
 fn is_group(name: &str, extra: &BTreeSet<String>) -> bool {
-    GROUPS.contains(&name)
-        || extra.contains(name)
-        || name
-            .strip_prefix("group_")
-            .is_some_and(|rest| !rest.is_empty())
+    GROUPS.contains(&name) || extra.contains(name) || name.strip_prefix("group_").is_some_and(|rest| !rest.is_empty())
 }
 
 fn is_utc(name: &str) -> bool {
@@ -237,24 +213,16 @@ pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// Gives every column of a header its place.
-pub(super) fn plan(
-    file: &str,
-    header: &[String],
-    options: &FileOptions,
-) -> Result<Vec<Target>, SourceError> {
+pub(super) fn plan(file: &str, header: &[String], options: &FileOptions) -> Result<Vec<Target>, SourceError> {
     let all = || listed(header.iter().map(String::as_str));
     let normals: Vec<String> = header.iter().map(|name| normal(name)).collect();
-    let find = |column: &str, option: String| {
-        let exact = header.iter().position(|name| name.trim() == column.trim());
-        exact
-            .or_else(|| normals.iter().position(|name| *name == normal(column)))
-            .ok_or_else(|| SourceError::NoColumn {
-                file: file.to_owned(),
-                column: column.to_owned(),
-                option,
-                columns: all(),
+    let find =
+        |column: &str, option: String| {
+            let exact = header.iter().position(|name| name.trim() == column.trim());
+            exact.or_else(|| normals.iter().position(|name| *name == normal(column))).ok_or_else(|| {
+                SourceError::NoColumn { file: file.to_owned(), column: column.to_owned(), option, columns: all() }
             })
-    };
+        };
     let mut plan = vec![Target::Ignored; header.len()];
     let mut mapped = BTreeSet::new();
     for (target, column) in mapping(options)? {
@@ -305,23 +273,8 @@ pub(super) fn plan(
             plan[at] = Target::Group(group_name(name));
         }
     }
-    let text = |target: &Target| {
-        matches!(
-            target,
-            Target::Field {
-                field: Field::Text,
-                ..
-            }
-        )
-    };
-    if plan.iter().any(text) {
-        Ok(plan)
-    } else {
-        Err(SourceError::NoText {
-            file: file.to_owned(),
-            columns: all(),
-        })
-    }
+    let text = |target: &Target| matches!(target, Target::Field { field: Field::Text, .. });
+    if plan.iter().any(text) { Ok(plan) } else { Err(SourceError::NoText { file: file.to_owned(), columns: all() }) }
 }
 
 /// Names of keys in JSON Lines, where every line has its own header.
@@ -345,12 +298,7 @@ impl JsonNames {
             mapped.insert(normal(key), target);
         }
         let groups = options.groups.iter().map(|name| normal(name)).collect();
-        Ok(Self {
-            mapped,
-            taken,
-            groups,
-            ignored: BTreeSet::new(),
-        })
+        Ok(Self { mapped, taken, groups, ignored: BTreeSet::new() })
     }
 
     /// Where a key goes, and how far down the list of a field's names it stands.

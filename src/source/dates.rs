@@ -36,17 +36,12 @@ pub(super) fn read(value: &str, order: Order, zone: &TimeZone) -> Option<Reading
         return None;
     }
     let value = value.trim();
-    let certain = |at| Reading {
-        at,
-        hint: Hint::Certain,
-    };
+    let certain = |at| Reading { at, hint: Hint::Certain };
     if let Some(at) = iso(value, zone) {
         return Some(certain(at));
     }
-    let mut words: Vec<&str> = value
-        .split(|c: char| c.is_whitespace() || c == ',')
-        .filter(|word| !word.is_empty())
-        .collect();
+    let mut words: Vec<&str> =
+        value.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()).collect();
     let utc = matches!(words.last(), Some(&("UTC" | "GMT" | "Z" | "utc" | "gmt")));
     if utc {
         words.pop();
@@ -75,10 +70,7 @@ fn iso(value: &str, zone: &TimeZone) -> Option<Timestamp> {
         return None;
     }
     let joined = value.replace(" +", "+");
-    joined
-        .parse::<Timestamp>()
-        .ok()
-        .or_else(|| local(joined.parse::<DateTime>().ok()?, zone))
+    joined.parse::<Timestamp>().ok().or_else(|| local(joined.parse::<DateTime>().ok()?, zone))
 }
 
 /// `2/11/26`, `02-11-2026`, `02.11.2026`, `2026/11/02`.
@@ -133,11 +125,7 @@ fn worded(words: &[&str]) -> Option<(Date, Time)> {
             continue;
         }
         let dashed = word.contains('-') && word.bytes().any(|b| b.is_ascii_alphabetic());
-        let parts: Vec<&str> = if dashed {
-            word.split('-').collect()
-        } else {
-            vec![word]
-        };
+        let parts: Vec<&str> = if dashed { word.split('-').collect() } else { vec![word] };
         for part in parts {
             let bare = part.trim_end_matches('.');
             let ordinal = ["st", "nd", "rd", "th"]
@@ -150,9 +138,7 @@ fn worded(words: &[&str]) -> Option<(Date, Time)> {
                 numbers.push(bare);
             } else if let (Some(found), None) = (month_of(bare), month) {
                 month = Some(found);
-            } else if !matches!(bare.to_lowercase().as_str(), "of" | "at" | "on" | "the")
-                && !is_weekday(bare)
-            {
+            } else if !matches!(bare.to_lowercase().as_str(), "of" | "at" | "on" | "the") && !is_weekday(bare) {
                 return None;
             }
         }
@@ -193,17 +179,9 @@ fn month_of(word: &str) -> Option<&'static str> {
 fn is_weekday(word: &str) -> bool {
     let word = word.to_lowercase();
     word.len() >= 3
-        && [
-            "monday",
-            "tuesday",
-            "wednesday",
-            "thursday",
-            "friday",
-            "saturday",
-            "sunday",
-        ]
-        .iter()
-        .any(|day| day.starts_with(&word))
+        && ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+            .iter()
+            .any(|day| day.starts_with(&word))
 }
 
 /// `14:03`, `14:03:22.5`, `2:03 pm`, or nothing, which is midnight.
@@ -222,9 +200,7 @@ fn time(words: &[&str]) -> Option<Time> {
     let hour = short(parts.next()?)?;
     let minute = parts.next().map_or(Some(0), short)?;
     // Fractions of a second do not order comments.
-    let second = parts.next().map_or(Some(0), |text| {
-        short(text.split('.').next().unwrap_or(text))
-    })?;
+    let second = parts.next().map_or(Some(0), |text| short(text.split('.').next().unwrap_or(text)))?;
     if parts.next().is_some() || (half.is_none() && !clock.contains(':')) {
         return None;
     }
@@ -292,11 +268,7 @@ mod tests {
     fn a_local_date_follows_summer_time() {
         check("2026-07-01 12:00", Order::DayFirst, "2026-07-01T11:00:00Z");
         check("01/07/2026", Order::DayFirst, "2026-06-30T23:00:00Z");
-        check(
-            "1 July 2026 12:00 UTC",
-            Order::DayFirst,
-            "2026-07-01T12:00:00Z",
-        );
+        check("1 July 2026 12:00 UTC", Order::DayFirst, "2026-07-01T12:00:00Z");
     }
 
     #[test]

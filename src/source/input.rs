@@ -39,21 +39,12 @@ pub(super) fn prepare(
     remarks: &mut Remarks,
 ) -> Result<Input, SourceError> {
     let read = Arc::new(AtomicU64::new(0));
-    let counted = Counted {
-        inner: raw,
-        count: Arc::clone(&read),
-    };
+    let counted = Counted { inner: raw, count: Arc::clone(&read) };
     let (magic, packed) = peek(file, Box::new(counted), 2)?;
-    let unpacked: Bytes = if magic == [0x1f, 0x8b] {
-        Box::new(MultiGzDecoder::new(packed))
-    } else {
-        packed
-    };
+    let unpacked: Bytes = if magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(packed)) } else { packed };
     let (sample, bytes) = peek(file, unpacked, SAMPLE_BYTES)?;
     if sample.is_empty() {
-        return Err(SourceError::Empty {
-            file: file.to_owned(),
-        });
+        return Err(SourceError::Empty { file: file.to_owned() });
     }
     let replaced = Arc::new(AtomicU64::new(0));
     let (bytes, sample): (Bytes, Vec<u8>) = match encoding(&sample, remarks) {
@@ -74,34 +65,18 @@ pub(super) fn prepare(
         None if sample.starts_with(BOM) => {
             let mut bytes = bytes;
             let mut mark = [0_u8; 3];
-            bytes
-                .read_exact(&mut mark)
-                .map_err(|source| SourceError::Read {
-                    file: file.to_owned(),
-                    source,
-                })?;
+            bytes.read_exact(&mut mark).map_err(|source| SourceError::Read { file: file.to_owned(), source })?;
             (bytes, sample[BOM.len()..].to_vec())
         }
         None => (bytes, sample),
     };
     if sample.iter().all(u8::is_ascii_whitespace) && sample.len() < SAMPLE_BYTES {
-        return Err(SourceError::Empty {
-            file: file.to_owned(),
-        });
+        return Err(SourceError::Empty { file: file.to_owned() });
     }
     if let Some((what, hint)) = foreign(&sample) {
-        return Err(SourceError::NotText {
-            file: file.to_owned(),
-            what,
-            hint,
-        });
+        return Err(SourceError::NotText { file: file.to_owned(), what, hint });
     }
-    Ok(Input {
-        bytes,
-        sample,
-        read,
-        replaced,
-    })
+    Ok(Input { bytes, sample, read, replaced })
 }
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -114,10 +89,7 @@ fn peek(file: &str, mut bytes: Bytes, most: usize) -> Result<(Vec<u8>, Bytes), S
     let first = Cursor::new(sample.clone());
     match outcome {
         Ok(_) => Ok((sample, Box::new(first.chain(bytes)))),
-        Err(source) if sample.is_empty() => Err(SourceError::Read {
-            file: file.to_owned(),
-            source,
-        }),
+        Err(source) if sample.is_empty() => Err(SourceError::Read { file: file.to_owned(), source }),
         Err(source) => Ok((sample, Box::new(first.chain(Broken(Some(source)))))),
     }
 }
@@ -166,54 +138,23 @@ fn foreign(sample: &[u8]) -> Option<(&'static str, &'static str)> {
         } else if holds(b"opendocument.spreadsheet") {
             ("an OpenDocument spreadsheet (ODS)", SAVE)
         } else if holds(b"word/") {
-            (
-                "a Word document",
-                "put the comments into a CSV file, one row each",
-            )
+            ("a Word document", "put the comments into a CSV file, one row each")
         } else {
             ("a zip archive", UNPACK)
         });
     }
     let known: [(&[u8], &str, &str); 11] = [
         (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", SAVE),
-        (
-            b"%PDF",
-            "a PDF",
-            "put the comments into a CSV file, one row each",
-        ),
-        (
-            b"{\\rtf",
-            "a rich-text document",
-            "put the comments into a CSV file, one row each",
-        ),
-        (
-            b"SQLite format 3\0",
-            "a SQLite database",
-            "export the table with the comments as CSV",
-        ),
+        (b"%PDF", "a PDF", "put the comments into a CSV file, one row each"),
+        (b"{\\rtf", "a rich-text document", "put the comments into a CSV file, one row each"),
+        (b"SQLite format 3\0", "a SQLite database", "export the table with the comments as CSV"),
         (b"PAR1", "a Parquet file", "export it as CSV or JSON Lines"),
         (b"\x1f\x8b", "packed with gzip twice", "unpack it once"),
-        (
-            b"BZh",
-            "packed with bzip2",
-            "unpack it, or pack it with gzip",
-        ),
-        (
-            b"\xfd7zXZ\0",
-            "packed with xz",
-            "unpack it, or pack it with gzip",
-        ),
-        (
-            b"\x28\xb5\x2f\xfd",
-            "packed with zstd",
-            "unpack it, or pack it with gzip",
-        ),
+        (b"BZh", "packed with bzip2", "unpack it, or pack it with gzip"),
+        (b"\xfd7zXZ\0", "packed with xz", "unpack it, or pack it with gzip"),
+        (b"\x28\xb5\x2f\xfd", "packed with zstd", "unpack it, or pack it with gzip"),
         (b"7z\xbc\xaf", "a 7z archive", UNPACK),
-        (
-            b"\x89PNG",
-            "a picture",
-            "put the comments into a CSV file, one row each",
-        ),
+        (b"\x89PNG", "a picture", "put the comments into a CSV file, one row each"),
     ];
     if let Some((_, what, hint)) = known.iter().find(|(magic, ..)| starts(magic)) {
         return Some((what, hint));
@@ -229,10 +170,7 @@ fn foreign(sample: &[u8]) -> Option<(&'static str, &'static str)> {
         .map(|byte| byte.to_ascii_lowercase())
         .collect();
     if head.starts_with(b"<!doctype html") || head.starts_with(b"<html") {
-        return Some((
-            "a web page",
-            "download the data itself; a login page may have been saved instead",
-        ));
+        return Some(("a web page", "download the data itself; a login page may have been saved instead"));
     }
     if head.starts_with(b"<?xml") {
         return Some(("an XML file", "export the comments as CSV or JSON Lines"));
@@ -242,29 +180,16 @@ fn foreign(sample: &[u8]) -> Option<(&'static str, &'static str)> {
 
 /// Text has no NULs, or a few by accident; more than a tenth is something else.
 fn nul_heavy(sample: &[u8]) -> Option<(&'static str, &'static str)> {
-    let at = |odd: usize| {
-        sample
-            .iter()
-            .skip(odd)
-            .step_by(2)
-            .filter(|byte| **byte == 0)
-            .count()
-    };
+    let at = |odd: usize| sample.iter().skip(odd).step_by(2).filter(|byte| **byte == 0).count();
     let (even, odd) = (at(0), at(1));
     if even + odd < 8 || (even + odd) * 10 < sample.len() {
         return None;
     }
     // Latin text in UTF-16 has a NUL in every other place, and nowhere else.
     if even.min(odd) == 0 && (even + odd) * 3 > sample.len() {
-        return Some((
-            "UTF-16 without a byte-order mark",
-            "save it as UTF-8, or with a byte-order mark",
-        ));
+        return Some(("UTF-16 without a byte-order mark", "save it as UTF-8, or with a byte-order mark"));
     }
-    Some((
-        "a binary file",
-        "give a CSV or JSON Lines file, packed with gzip or not",
-    ))
+    Some(("a binary file", "give a CSV or JSON Lines file, packed with gzip or not"))
 }
 
 struct Counted<R> {
@@ -315,10 +240,8 @@ impl Read for Decoded {
             // Three bytes of UTF-8 for each byte is more than any of these encodings needs.
             self.unread.resize(CHUNK_BYTES * 3 + 16, 0);
             let (result, read, written, replaced) =
-                self.decoder
-                    .decode_to_utf8(&self.pending, &mut self.unread, self.last);
-            self.replaced
-                .fetch_add(u64::from(replaced), Ordering::Relaxed);
+                self.decoder.decode_to_utf8(&self.pending, &mut self.unread, self.last);
+            self.replaced.fetch_add(u64::from(replaced), Ordering::Relaxed);
             self.pending.drain(..read);
             self.unread.truncate(written);
             self.taken = 0;

@@ -16,11 +16,7 @@ pub(super) struct LineReader {
 
 impl LineReader {
     pub(super) fn new(window: Window, limit: usize) -> Self {
-        Self {
-            window,
-            limit,
-            failed: false,
-        }
+        Self { window, limit, failed: false }
     }
 
     pub(super) fn next(&mut self) -> Option<RawRecord> {
@@ -57,10 +53,7 @@ impl LineReader {
             }
             _ if size > 0 => {
                 hash.update(self.window.first(at));
-                Some(Problem::TooLarge {
-                    size: size + at as u64,
-                    digest: hash.finalize().into(),
-                })
+                Some(Problem::TooLarge { size: size + at as u64, digest: hash.finalize().into() })
             }
             _ if at == 0 => return None,
             _ => None,
@@ -69,13 +62,7 @@ impl LineReader {
             bytes = self.window.first(at).to_vec();
         }
         self.window.consume(at);
-        Some(RawRecord {
-            row: line,
-            line,
-            bytes,
-            inner_quotes: false,
-            problem,
-        })
+        Some(RawRecord { row: line, line, bytes, inner_quotes: false, problem })
     }
 }
 
@@ -85,12 +72,7 @@ impl LineReader {
 pub(super) fn fields(line: &str, names: &mut JsonNames) -> Result<Fields, String> {
     let value: Value = serde_json::from_str(line)
         // The parser's line is always 1 here; the column is what helps.
-        .map_err(|error| {
-            format!(
-                "not valid JSON: {}",
-                error.to_string().replace("line 1 ", "")
-            )
-        })?;
+        .map_err(|error| format!("not valid JSON: {}", error.to_string().replace("line 1 ", "")))?;
     let Value::Object(object) = value else {
         return Err(format!("expected an object, found {}", kind(&value)));
     };
@@ -141,29 +123,16 @@ fn groups(value: Value, fields: &mut Fields) -> Result<(), String> {
 }
 
 /// `author` is an opaque id, or an object with `id`, `name` and `email` (as `CommentV1` has it).
-fn author(
-    value: &Value,
-    fields: &mut Fields,
-    ranks: &mut [usize; Field::ALL.len()],
-) -> Result<(), String> {
+fn author(value: &Value, fields: &mut Fields, ranks: &mut [usize; Field::ALL.len()]) -> Result<(), String> {
     let mut set = |field: Field, text: String| {
         fields.set(field, text);
         ranks[field as usize] = 0;
     };
-    let part = |object: &Map<String, Value>, key: &str| {
-        scalar(
-            "author",
-            object.get(key).cloned().unwrap_or_default(),
-            false,
-        )
-    };
+    let part =
+        |object: &Map<String, Value>, key: &str| scalar("author", object.get(key).cloned().unwrap_or_default(), false);
     match value {
         Value::Object(object) => {
-            for (key, field) in [
-                ("id", Field::AuthorId),
-                ("name", Field::Author),
-                ("email", Field::Email),
-            ] {
+            for (key, field) in [("id", Field::AuthorId), ("name", Field::Author), ("email", Field::Email)] {
                 if let Some(text) = part(object, key)? {
                     set(field, text);
                 }
@@ -172,10 +141,7 @@ fn author(
         Value::String(id) => set(Field::AuthorId, id.clone()),
         Value::Null => {}
         other => {
-            return Err(format!(
-                "`author` is {}, not a text or an object",
-                kind(other)
-            ));
+            return Err(format!("`author` is {}, not a text or an object", kind(other)));
         }
     }
     Ok(())

@@ -140,10 +140,7 @@ pub fn open(path: &Path, options: &FileOptions) -> Result<CommentFile, SourceErr
         return open_reader("stdin", std::io::stdin(), options);
     }
     let name = path.display().to_string();
-    let cannot = |source| SourceError::Open {
-        file: name.clone(),
-        source,
-    };
+    let cannot = |source| SourceError::Open { file: name.clone(), source };
     let file = File::open(path).map_err(cannot)?;
     let metadata = file.metadata().map_err(cannot)?;
     if metadata.is_dir() {
@@ -168,18 +165,13 @@ pub fn open_reader(
     let input = input::prepare(name, reader, &mut remarks)?;
     let source = match &options.source {
         Some(source) => source.clone(),
-        None => SourceName::new(stem(name)).ok_or_else(|| SourceError::NoName {
-            file: name.to_owned(),
-        })?,
+        None => SourceName::new(stem(name)).ok_or_else(|| SourceError::NoName { file: name.to_owned() })?,
     };
     let limit = options.max_record_bytes.max(1);
     let window = Window::new(input.bytes);
     let (mut records, shape) = if is_json(name, &input.sample)? {
         let names = JsonNames::new(options)?;
-        (
-            Records::Lines(LineReader::new(window, limit)),
-            Shape::Lines(names),
-        )
+        (Records::Lines(LineReader::new(window, limit)), Shape::Lines(names))
     } else {
         let (table, shape) = open_table(name, &input.sample, window, options, &mut remarks)?;
         (Records::Table(table), shape)
@@ -197,23 +189,12 @@ pub fn open_reader(
     let mut maker = RowMaker::new(shape, source, options, Remarks::default());
     maker.learn(learnt.iter());
     maker.remarks = remarks;
-    Ok(CommentFile {
-        records,
-        learnt,
-        maker,
-        rows: 0,
-        read: input.read,
-        replaced: input.replaced,
-        total: None,
-    })
+    Ok(CommentFile { records, learnt, maker, rows: 0, read: input.read, replaced: input.replaced, total: None })
 }
 
 /// `mentoring` for `exports/mentoring.csv.gz`.
 fn stem(name: &str) -> &str {
-    let file = Path::new(name)
-        .file_name()
-        .and_then(|file| file.to_str())
-        .unwrap_or(name);
+    let file = Path::new(name).file_name().and_then(|file| file.to_str()).unwrap_or(name);
     let known = [".gz", ".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json"];
     let mut stem = file;
     loop {
@@ -231,10 +212,7 @@ fn stem(name: &str) -> &str {
 
 /// Tells JSON Lines from a table: by the first character, or by any line where the name says so.
 fn is_json(name: &str, sample: &[u8]) -> Result<bool, SourceError> {
-    let mut lines = sample
-        .split(|byte| *byte == b'\n')
-        .map(<[u8]>::trim_ascii)
-        .filter(|line| !line.is_empty());
+    let mut lines = sample.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or_default();
     let not_lines = |what| SourceError::NotText {
         file: name.to_owned(),
@@ -242,9 +220,7 @@ fn is_json(name: &str, sample: &[u8]) -> Result<bool, SourceError> {
         hint: "write one object on each line (`jq -c '.[]' FILE` does it)",
     };
     let lower = name.to_lowercase();
-    let named = [".jsonl", ".ndjson", ".json"]
-        .iter()
-        .any(|end| lower.trim_end_matches(".gz").ends_with(end));
+    let named = [".jsonl", ".ndjson", ".json"].iter().any(|end| lower.trim_end_matches(".gz").ends_with(end));
     if first.starts_with(b"[") && (named || first == b"[" || first.starts_with(b"[{")) {
         return Err(not_lines("a JSON list"));
     }
@@ -261,23 +237,14 @@ fn open_table(
     options: &FileOptions,
     remarks: &mut Remarks,
 ) -> Result<(TableReader, Shape), SourceError> {
-    let bad = |problem: &str| SourceError::Header {
-        file: name.to_owned(),
-        problem: problem.to_owned(),
-    };
+    let bad = |problem: &str| SourceError::Header { file: name.to_owned(), problem: problem.to_owned() };
     // Excel's own first line, `sep=;`, names the delimiter and is no header.
     let start = sample.trim_ascii_start();
     let told = match start {
-        [s, e, p, b'=', told, b'\n' | b'\r', ..] => {
-            [*s, *e, *p].eq_ignore_ascii_case(b"sep").then_some(*told)
-        }
+        [s, e, p, b'=', told, b'\n' | b'\r', ..] => [*s, *e, *p].eq_ignore_ascii_case(b"sep").then_some(*told),
         _ => None,
     };
-    let likely = if name.to_lowercase().contains(".tsv") {
-        b'\t'
-    } else {
-        b','
-    };
+    let likely = if name.to_lowercase().contains(".tsv") { b'\t' } else { b',' };
     let delimiter = told.unwrap_or_else(|| table::delimiter_of(start, likely));
     let mut table = TableReader::new(window, delimiter, options.max_record_bytes.max(1));
     if told.is_some() {
@@ -297,11 +264,7 @@ fn open_table(
         .map(|(column, _)| column.as_str())
         .collect();
     if !unused.is_empty() {
-        remarks.set(
-            Remark::IgnoredColumns,
-            unused.len() as u64,
-            listed(unused.iter().copied()),
-        );
+        remarks.set(Remark::IgnoredColumns, unused.len() as u64, listed(unused.iter().copied()));
     }
     table.begin_rows(plan.len());
     let delimiter = table.delimiter();

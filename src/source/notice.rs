@@ -62,11 +62,7 @@ impl Remarks {
 
     /// States a count that is known as a whole.
     pub(super) fn set(&mut self, remark: Remark, count: u64, what: String) {
-        let tally = Tally {
-            count,
-            first_row: 0,
-            what,
-        };
+        let tally = Tally { count, first_row: 0, what };
         self.0.insert(remark, tally);
     }
 
@@ -76,27 +72,18 @@ impl Remarks {
             .iter()
             .map(|(remark, tally)| {
                 let (key, text) = sentence(*remark, tally);
-                Notice {
-                    key,
-                    count: tally.count,
-                    text,
-                }
+                Notice { key, count: tally.count, text }
             })
             .collect()
     }
 }
 
 fn sentence(remark: Remark, tally: &Tally) -> (&'static str, String) {
-    let Tally {
-        count,
-        first_row: row,
-        what,
-    } = tally;
+    let Tally { count, first_row: row, what } = tally;
     match remark {
-        Remark::ByteOrderMark => (
-            "byte_order_mark",
-            "the file starts with a byte-order mark; it is no part of the first column".to_owned(),
-        ),
+        Remark::ByteOrderMark => {
+            ("byte_order_mark", "the file starts with a byte-order mark; it is no part of the first column".to_owned())
+        }
         Remark::Utf16 => ("utf16", format!("the file is {what}; read as such")),
         Remark::Windows1252 => (
             "windows_1252",
@@ -104,14 +91,12 @@ fn sentence(remark: Remark, tally: &Tally) -> (&'static str, String) {
              If letters look wrong, save it as UTF-8 (CSV UTF-8 in Excel)"
                 .to_owned(),
         ),
-        Remark::Replaced => (
-            "characters_replaced",
-            format!("{count} places held no valid character; each is now U+FFFD"),
-        ),
-        Remark::NulRemoved => (
-            "nul_removed",
-            format!("NUL characters were removed from {count} rows, first in row {row}"),
-        ),
+        Remark::Replaced => {
+            ("characters_replaced", format!("{count} places held no valid character; each is now U+FFFD"))
+        }
+        Remark::NulRemoved => {
+            ("nul_removed", format!("NUL characters were removed from {count} rows, first in row {row}"))
+        }
         Remark::IgnoredColumns => (
             "columns_ignored",
             format!(
@@ -119,10 +104,7 @@ fn sentence(remark: Remark, tally: &Tally) -> (&'static str, String) {
                  `--group COLUMN` takes one in"
             ),
         ),
-        Remark::NoRows => (
-            "no_rows",
-            "the file has a header and no rows below it".to_owned(),
-        ),
+        Remark::NoRows => ("no_rows", "the file has a header and no rows below it".to_owned()),
         Remark::NoId => (
             "id_derived",
             format!(
@@ -148,10 +130,9 @@ fn sentence(remark: Remark, tally: &Tally) -> (&'static str, String) {
             "other_consultation",
             format!("{count} rows name another consultation, first row {row}; taken into this one"),
         ),
-        Remark::RevisionUnreadable => (
-            "revision_unreadable",
-            format!("{count} revisions are no whole numbers, first in row {row}; left out"),
-        ),
+        Remark::RevisionUnreadable => {
+            ("revision_unreadable", format!("{count} revisions are no whole numbers, first in row {row}; left out"))
+        }
         Remark::DateUnreadable => (
             "date_unreadable",
             format!(

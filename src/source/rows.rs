@@ -28,11 +28,7 @@ struct Failure {
 
 impl Failure {
     fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            id: None,
-            reason,
-            detail: detail.into(),
-        }
+        Self { id: None, reason, detail: detail.into() }
     }
 }
 
@@ -60,18 +56,9 @@ pub(super) struct RowMaker {
 }
 
 impl RowMaker {
-    pub(super) fn new(
-        shape: Shape,
-        source: SourceName,
-        options: &FileOptions,
-        remarks: Remarks,
-    ) -> Self {
+    pub(super) fn new(shape: Shape, source: SourceName, options: &FileOptions, remarks: Remarks) -> Self {
         let decided = Decided {
-            order: if options.day_first == Some(false) {
-                Order::MonthFirst
-            } else {
-                Order::DayFirst
-            },
+            order: if options.day_first == Some(false) { Order::MonthFirst } else { Order::DayFirst },
             assumed: options.day_first.is_none(),
         };
         Self {
@@ -121,11 +108,7 @@ impl RowMaker {
         }
         for (decided, [day, month]) in self.orders.iter_mut().zip(seen) {
             decided.assumed = day == month;
-            decided.order = if month > day {
-                Order::MonthFirst
-            } else {
-                Order::DayFirst
-            };
+            decided.order = if month > day { Order::MonthFirst } else { Order::DayFirst };
         }
     }
 
@@ -169,19 +152,16 @@ impl RowMaker {
                 "rows run together because a quotation mark is missing: \
                  give each text a mark at both ends and double those inside",
             ),
-            Problem::CutOff(error) => Failure::new(
-                "unreadable",
-                format!("the file cannot be read beyond this place: {error}"),
-            ),
+            Problem::CutOff(error) => {
+                Failure::new("unreadable", format!("the file cannot be read beyond this place: {error}"))
+            }
         }
     }
 
     /// What the columns or keys of a record say.
     fn fields(&mut self, record: &RawRecord, text: &str) -> Result<Fields, Failure> {
         match &mut self.shape {
-            Shape::Lines(names) => {
-                lines::fields(text, names).map_err(|problem| Failure::new("unreadable", problem))
-            }
+            Shape::Lines(names) => lines::fields(text, names).map_err(|problem| Failure::new("unreadable", problem)),
             Shape::Table { delimiter, plan } => {
                 let values = table::split(text, *delimiter);
                 let extra = values.get(plan.len()..).unwrap_or_default();
@@ -221,10 +201,7 @@ impl RowMaker {
         let row = record.row;
         let text = str::from_utf8(&record.bytes).map_err(|error| {
             let at = error.valid_up_to();
-            Failure::new(
-                "invalid_utf8",
-                format!("byte {at} of the row is no UTF-8, which the rest of the file is"),
-            )
+            Failure::new("invalid_utf8", format!("byte {at} of the row is no UTF-8, which the rest of the file is"))
         })?;
         let mut fields = self.fields(record, text)?;
         if record.inner_quotes {
@@ -234,11 +211,7 @@ impl RowMaker {
             self.remarks.count(Remark::NulRemoved, row);
         }
         let id = fields.get(Field::Id).and_then(CommentId::new);
-        let fail = |reason, detail: String| Failure {
-            id: id.as_ref().map(ToString::to_string),
-            reason,
-            detail,
-        };
+        let fail = |reason, detail: String| Failure { id: id.as_ref().map(ToString::to_string), reason, detail };
         if !fields.has(Field::Text) {
             return Err(fail("no_text", "the row has no text".to_owned()));
         }
@@ -257,20 +230,13 @@ impl RowMaker {
             Some(id) => id,
             None => self.derive_id(&fields, row),
         };
-        let key = CommentKey {
-            consultation: self.consultation_of(&fields, row),
-            source: self.source_of(&fields),
-            id,
-        };
+        let key = CommentKey { consultation: self.consultation_of(&fields, row), source: self.source_of(&fields), id };
         let revision = self.revision(&fields, row);
         let posted_at = self.date(&fields, Field::PostedAt, row);
         let edited_at = self.date(&fields, Field::EditedAt, row);
         let trimmed = |field| fields.get(field).map(|value| value.trim().to_owned());
-        let author = Author {
-            id: trimmed(Field::AuthorId),
-            name: trimmed(Field::Author),
-            email: trimmed(Field::Email),
-        };
+        let author =
+            Author { id: trimmed(Field::AuthorId), name: trimmed(Field::Author), email: trimmed(Field::Email) };
         // WordPress writes 0 where there is no parent.
         let parent_id = trimmed(Field::ParentId).filter(|parent| parent != "0");
         let (url, language) = (trimmed(Field::Url), trimmed(Field::Language));
@@ -289,10 +255,7 @@ impl RowMaker {
     }
 
     fn consultation_of(&mut self, fields: &Fields, row: u64) -> ConsultationId {
-        match fields
-            .get(Field::Consultation)
-            .and_then(ConsultationId::new)
-        {
+        match fields.get(Field::Consultation).and_then(ConsultationId::new) {
             Some(named) if self.consultation_from_rows => named,
             Some(named) if named != self.consultation => {
                 self.remarks.count(Remark::OtherConsultation, row);
@@ -323,11 +286,7 @@ impl RowMaker {
         let value = fields.get(field)?;
         let at = usize::from(field == Field::EditedAt);
         let Decided { order, assumed } = self.orders[at];
-        let zone = if fields.utc[at] {
-            &TimeZone::UTC
-        } else {
-            &self.zone
-        };
+        let zone = if fields.utc[at] { &TimeZone::UTC } else { &self.zone };
         // WordPress writes zeros where there is no date.
         if value.trim().starts_with("0000-00-00") {
             return None;
@@ -366,8 +325,7 @@ impl RowMaker {
 
 /// What was there, as text of at most 64 KiB.
 fn raw(bytes: &[u8]) -> String {
-    let mut text =
-        String::from_utf8_lossy(&bytes[..bytes.len().min(KEPT_BYTES)]).replace('\0', "\u{fffd}");
+    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(KEPT_BYTES)]).replace('\0', "\u{fffd}");
     // Each broken byte became three, so the text may have grown.
     let mut end = text.len().min(KEPT_BYTES);
     while !text.is_char_boundary(end) {

@@ -117,8 +117,7 @@ pub(super) fn split(record: &str, delimiter: u8) -> Vec<String> {
 
 fn text(bytes: Vec<u8>) -> String {
     // Fields are cut at ASCII bytes, so a valid record has valid fields.
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Fields in the record at the start of `bytes`; `None` when it is not well formed.
@@ -153,11 +152,7 @@ pub(super) fn delimiter_of(sample: &[u8], likely: u8) -> u8 {
 fn line_starts(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
     let ends = |at: &usize| bytes[*at] == b'\n' || bytes[*at] == b'\r';
     let joined = |at: &usize| bytes[*at] == b'\r' && bytes.get(at + 1) == Some(&b'\n');
-    (0..bytes.len())
-        .filter(ends)
-        .filter(move |at| !joined(at))
-        .map(|at| at + 1)
-        .filter(|start| *start < bytes.len())
+    (0..bytes.len()).filter(ends).filter(move |at| !joined(at)).map(|at| at + 1).filter(|start| *start < bytes.len())
 }
 
 /// Finds the records of a delimited stream.
@@ -175,15 +170,7 @@ pub(super) struct TableReader {
 
 impl TableReader {
     pub(super) fn new(window: Window, delimiter: u8, limit: usize) -> Self {
-        Self {
-            window,
-            delimiter,
-            columns: 0,
-            limit,
-            rows: 0,
-            repair_until: 0,
-            failed: false,
-        }
+        Self { window, delimiter, columns: 0, limit, rows: 0, repair_until: 0, failed: false }
     }
 
     pub(super) fn delimiter(&self) -> u8 {
@@ -203,8 +190,7 @@ impl TableReader {
         }
         if self.window.byte(0).is_none() {
             let error = self.window.error()?.to_string();
-            return (!std::mem::replace(&mut self.failed, true))
-                .then(|| self.take(0, Some(Problem::CutOff(error))));
+            return (!std::mem::replace(&mut self.failed, true)).then(|| self.take(0, Some(Problem::CutOff(error))));
         }
         let repairing = self.window.offset() < self.repair_until;
         let mut state = State::FieldStart;
@@ -228,8 +214,7 @@ impl TableReader {
                 Step::EndField => fields += 1,
                 Step::EndRecord => return Some(self.finish(at, second_line, inner)),
                 Step::Keep => {
-                    let ends =
-                        byte == b'\n' || (byte == b'\r' && self.window.byte(at + 1) != Some(b'\n'));
+                    let ends = byte == b'\n' || (byte == b'\r' && self.window.byte(at + 1) != Some(b'\n'));
                     if ends && second_line.is_none() && state == State::Quoted {
                         second_line = Some(at + 1);
                     }
@@ -239,13 +224,7 @@ impl TableReader {
         }
     }
 
-    fn end_of_stream(
-        &mut self,
-        at: usize,
-        state: State,
-        second_line: Option<usize>,
-        inner: bool,
-    ) -> RawRecord {
+    fn end_of_stream(&mut self, at: usize, state: State, second_line: Option<usize>, inner: bool) -> RawRecord {
         if let Some(error) = self.window.error() {
             let problem = Problem::CutOff(error.to_string());
             self.failed = true;
@@ -280,8 +259,7 @@ impl TableReader {
         let (mut lines, mut rows) = (0, 0);
         for start in starts.take(JUDGED_LINES) {
             lines += 1;
-            rows +=
-                usize::from(well_formed(&behind[start..], self.delimiter) == Some(self.columns));
+            rows += usize::from(well_formed(&behind[start..], self.delimiter) == Some(self.columns));
         }
         self.columns > 0 && rows * 2 > lines
     }
@@ -310,13 +288,7 @@ impl TableReader {
             bytes.pop();
         }
         self.rows += 1;
-        RawRecord {
-            row: self.rows,
-            line,
-            bytes,
-            inner_quotes: false,
-            problem,
-        }
+        RawRecord { row: self.rows, line, bytes, inner_quotes: false, problem }
     }
 
     /// Passes over the rest of a record without keeping it.
@@ -351,10 +323,7 @@ impl TableReader {
             line,
             bytes,
             inner_quotes: false,
-            problem: Some(Problem::TooLarge {
-                size,
-                digest: hash.finalize().into(),
-            }),
+            problem: Some(Problem::TooLarge { size, digest: hash.finalize().into() }),
         }
     }
 }

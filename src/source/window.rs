@@ -20,16 +20,7 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(bytes: Bytes) -> Self {
-        Self {
-            bytes,
-            buffer: Vec::new(),
-            start: 0,
-            ended: false,
-            error: None,
-            line: 1,
-            offset: 0,
-            after_return: false,
-        }
+        Self { bytes, buffer: Vec::new(), start: 0, ended: false, error: None, line: 1, offset: 0, after_return: false }
     }
 
     /// The line at which the window starts, from 1.

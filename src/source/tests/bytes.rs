@@ -30,10 +30,7 @@ fn utf_16_is_decoded_in_either_byte_order() {
         assert_eq!(all.texts(), ["naïve 🌍"]);
         assert!(all.notice("utf16").is_some());
     }
-    let bare: Vec<u8> = text[3..]
-        .encode_utf16()
-        .flat_map(u16::to_le_bytes)
-        .collect();
+    let bare: Vec<u8> = text[3..].encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert!(refused("f.csv", bare).contains("UTF-16 without a byte-order mark"));
 }
 
@@ -112,9 +109,7 @@ fn an_error_while_reading_ends_in_one_failed_row() {
     let reader = Cursor::new(b"id,text\n1,one\n").chain(Failing);
     let mut file = open_reader("f.csv", reader, &options()).unwrap();
     assert!(matches!(file.next(), Some(Row::Comment(_))));
-    let Some(Row::Failed(failed)) = file.next() else {
-        panic!("no failed row")
-    };
+    let Some(Row::Failed(failed)) = file.next() else { panic!("no failed row") };
     assert!(failed.detail.contains("the disk is gone"));
     assert!(file.next().is_none());
 }
@@ -122,18 +117,12 @@ fn an_error_while_reading_ends_in_one_failed_row() {
 #[test]
 fn what_is_no_text_is_named_with_what_to_do() {
     for (bytes, what) in [
-        (
-            &b"PK\x03\x04....[Content_Types].xml..xl/workbook.xml"[..],
-            "Excel workbook",
-        ),
+        (&b"PK\x03\x04....[Content_Types].xml..xl/workbook.xml"[..], "Excel workbook"),
         (b"PK\x03\x04....data.csv", "zip archive"),
         (b"%PDF-1.7\n%....", "a PDF"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Excel"),
         (b"<!DOCTYPE html><html><body>", "a web page"),
-        (
-            b"\x00\x01\x02\x00\x00\x00\x00\x00\x07\x00\x00\x00\x00",
-            "a binary file",
-        ),
+        (b"\x00\x01\x02\x00\x00\x00\x00\x00\x07\x00\x00\x00\x00", "a binary file"),
         (b"\x28\xb5\x2f\xfd....", "zstd"),
     ] {
         let message = refused("f.csv", bytes);

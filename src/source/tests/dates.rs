@@ -16,10 +16,7 @@ fn dated(dates: &[&str]) -> String {
 #[test]
 fn the_rows_show_which_number_is_the_month() {
     let all = csv(dated(&["02/11/2026", "11/25/2026"]));
-    assert_eq!(
-        posted(&all),
-        ["2026-02-11T00:00:00Z", "2026-11-25T00:00:00Z"]
-    );
+    assert_eq!(posted(&all), ["2026-02-11T00:00:00Z", "2026-11-25T00:00:00Z"]);
     assert!(all.notice("date_order_assumed").is_none());
     let all = csv(dated(&["02/11/2026", "25/11/2026"]));
     assert_eq!(posted(&all)[0], "2026-11-02T00:00:00Z");
@@ -30,17 +27,11 @@ fn the_rows_show_which_number_is_the_month() {
 fn the_day_comes_first_where_nothing_shows_it_and_a_notice_says_so() {
     let file = dated(&["02/11/2026", "3/11/26"]);
     let all = csv(&file);
-    assert_eq!(
-        posted(&all),
-        ["2026-11-02T00:00:00Z", "2026-11-03T00:00:00Z"]
-    );
+    assert_eq!(posted(&all), ["2026-11-02T00:00:00Z", "2026-11-03T00:00:00Z"]);
     let notice = all.notice("date_order_assumed").unwrap();
     assert_eq!(notice.count, 2);
     assert!(notice.text.contains("--date-order mdy"));
-    let options = FileOptions {
-        day_first: Some(false),
-        ..options()
-    };
+    let options = FileOptions { day_first: Some(false), ..options() };
     let all = read_with("f.csv", file.as_bytes(), &options).unwrap();
     assert_eq!(posted(&all)[0], "2026-02-11T00:00:00Z");
     assert!(all.notice("date_order_assumed").is_none());

@@ -20,10 +20,7 @@ fn a_published_comment_is_read_whole() {
     assert_eq!(comment.author.name.as_deref(), Some("Ann"));
     assert_eq!(comment.parent_id.as_deref(), Some("6"));
     assert_eq!(comment.groups["ward"], "Marlpit");
-    assert_eq!(
-        comment.posted_at.unwrap().to_string(),
-        "2026-11-02T14:03:22Z"
-    );
+    assert_eq!(comment.posted_at.unwrap().to_string(), "2026-11-02T14:03:22Z");
     assert!(all.notices.is_empty(), "{:?}", all.notices);
 }
 
@@ -41,16 +38,8 @@ fn other_usual_names_are_understood_and_the_exact_one_wins() {
         "{\"comment_id\":1,\"comment\":\"a\",\"name\":\"Ann\",\"mood\":1}\n{\"id\":2,\"body\":\"b\",\"text\":\"c\"}",
     );
     assert_eq!((all.ids(), all.texts()), (vec!["1", "2"], vec!["a", "c"]));
-    assert!(
-        all.notice("columns_ignored")
-            .unwrap()
-            .text
-            .contains("`mood`")
-    );
-    let options = FileOptions {
-        map: vec![("text".to_owned(), "Words".to_owned())],
-        ..options()
-    };
+    assert!(all.notice("columns_ignored").unwrap().text.contains("`mood`"));
+    let options = FileOptions { map: vec![("text".to_owned(), "Words".to_owned())], ..options() };
     let all = read_with("f.jsonl", b"{\"text\":\"a\",\"words\":\"b\"}", &options).unwrap();
     assert_eq!(all.texts(), ["b"]);
 }
@@ -65,27 +54,12 @@ fn a_bad_line_fails_alone_and_its_text_is_not_repeated() {
     let unreadable = "unreadable";
     assert_eq!(
         all.reasons(),
-        [
-            (3, unreadable),
-            (4, unreadable),
-            (5, unreadable),
-            (6, "no_text"),
-            (7, "blank"),
-            (8, unreadable)
-        ]
+        [(3, unreadable), (4, unreadable), (5, unreadable), (6, "no_text"), (7, "blank"), (8, unreadable)]
     );
     let failed = all.failed();
     assert!(failed.iter().all(|f| !f.detail.contains("secret")));
-    assert!(
-        failed[0].detail.contains("not valid JSON"),
-        "{}",
-        failed[0].detail
-    );
-    assert!(
-        failed[1].detail.starts_with("`text` is a number"),
-        "{}",
-        failed[1].detail
-    );
+    assert!(failed[0].detail.contains("not valid JSON"), "{}", failed[0].detail);
+    assert!(failed[1].detail.starts_with("`text` is a number"), "{}", failed[1].detail);
     assert!(failed[1].detail.ends_with("(line 4)"));
 }
 
@@ -94,10 +68,7 @@ fn content_decides_where_the_name_is_wrong() {
     assert_eq!(csv("{\"id\":1,\"text\":\"a\"}\n").texts(), ["a"]);
     assert_eq!(json("id,text\n1,a\n").texts(), ["a"]);
     let all = json("broken\n{\"id\":1,\"text\":\"a\"}\n");
-    assert_eq!(
-        (all.texts(), all.reasons()),
-        (vec!["a"], vec![(1, "unreadable")])
-    );
+    assert_eq!((all.texts(), all.reasons()), (vec!["a"], vec![(1, "unreadable")]));
 }
 
 #[test]
@@ -115,14 +86,7 @@ fn a_line_beyond_the_limit_is_passed_over() {
     let long = "x".repeat(1_000_000);
     let file = format!("{{\"id\":1,\"text\":\"{long}\"}}\n{{\"id\":2,\"text\":\"b\"}}\n");
     let all = read_with("f.jsonl", file.as_bytes(), &options).unwrap();
-    assert_eq!(
-        (all.ids(), all.reasons()),
-        (vec!["2"], vec![(1, "too_large")])
-    );
+    assert_eq!((all.ids(), all.reasons()), (vec!["2"], vec![(1, "too_large")]));
     assert_eq!(all.failed()[0].raw.len(), 64 * 1024);
-    assert!(
-        all.failed()[0].detail.contains("1000018 bytes"),
-        "{}",
-        all.failed()[0].detail
-    );
+    assert!(all.failed()[0].detail.contains("1000018 bytes"), "{}", all.failed()[0].detail);
 }

@@ -14,10 +14,7 @@ use jiff::tz::TimeZone;
 use super::*;
 
 fn options() -> FileOptions {
-    FileOptions::new(
-        ConsultationId::new("mentoring").unwrap(),
-        TimeZone::get("Europe/London").unwrap(),
-    )
+    FileOptions::new(ConsultationId::new("mentoring").unwrap(), TimeZone::get("Europe/London").unwrap())
 }
 
 /// All that a file gives.

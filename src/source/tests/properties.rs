@@ -8,16 +8,8 @@ use super::*;
 fn written(rows: &[(String, String)], delimiter: u8, crlf: bool, all: bool) -> Vec<u8> {
     let mut writer = WriterBuilder::new()
         .delimiter(delimiter)
-        .terminator(if crlf {
-            Terminator::CRLF
-        } else {
-            Terminator::Any(b'\n')
-        })
-        .quote_style(if all {
-            QuoteStyle::Always
-        } else {
-            QuoteStyle::Necessary
-        })
+        .terminator(if crlf { Terminator::CRLF } else { Terminator::Any(b'\n') })
+        .quote_style(if all { QuoteStyle::Always } else { QuoteStyle::Necessary })
         .from_writer(Vec::new());
     writer.write_record(["id", "text", "name"]).unwrap();
     for (text, name) in rows {

@@ -22,15 +22,8 @@ fn lines_may_end_as_on_old_macs() {
 fn a_row_with_another_number_of_fields_fails_alone() {
     let all = csv("id,text,name\n1,one,Ann\n2,two\n3,three, and more,Ann\n4,four,Bob\n");
     assert_eq!(all.ids(), ["1", "4"]);
-    assert_eq!(
-        all.reasons(),
-        [(2, "wrong_field_count"), (3, "wrong_field_count")]
-    );
-    assert!(
-        all.failed()[1]
-            .detail
-            .starts_with("the row has 4 fields and the header 3")
-    );
+    assert_eq!(all.reasons(), [(2, "wrong_field_count"), (3, "wrong_field_count")]);
+    assert!(all.failed()[1].detail.starts_with("the row has 4 fields and the header 3"));
     assert_eq!(all.failed()[1].raw, "3,three, and more,Ann");
 }
 
@@ -44,10 +37,7 @@ fn empty_fields_beyond_the_header_lose_nothing() {
 #[test]
 fn marks_that_are_not_doubled_are_kept_as_text() {
     let all = csv("id,text\n1,\"he said \"no\" twice\"\n2,5\" nails\n3,\"a \"b\" c\nand left\"\n");
-    assert_eq!(
-        all.texts(),
-        ["he said \"no\" twice", "5\" nails", "a \"b\" c\nand left"]
-    );
+    assert_eq!(all.texts(), ["he said \"no\" twice", "5\" nails", "a \"b\" c\nand left"]);
     assert_eq!(all.notice("inner_quotes").unwrap().count, 2);
 }
 
@@ -59,9 +49,7 @@ fn a_mark_never_closed_costs_its_own_row_only() {
     let failed = all.failed()[0];
     assert_eq!(failed.raw, "2,\"two");
     assert!(failed.detail.ends_with("(line 3)"), "{}", failed.detail);
-    let Row::Comment(last) = all.rows.last().unwrap() else {
-        panic!("the last row failed")
-    };
+    let Row::Comment(last) = all.rows.last().unwrap() else { panic!("the last row failed") };
     assert_eq!(last.text, "five");
 }
 
@@ -112,10 +100,7 @@ fn a_long_text_fails_and_its_raw_row_is_cut() {
     let all = csv(format!("id,text\n1,\"{long}\"\n2,fine\n"));
     assert_eq!(all.ids(), ["2"]);
     let failed = all.failed()[0];
-    assert_eq!(
-        (failed.reason.as_str(), failed.id.as_deref()),
-        ("too_large", Some("1"))
-    );
+    assert_eq!((failed.reason.as_str(), failed.id.as_deref()), ("too_large", Some("1")));
     assert!(failed.raw.len() <= 64 * 1024 && failed.raw.len() > 60_000);
     assert!(failed.detail.contains("5000000 bytes"), "{}", failed.detail);
 }
@@ -125,10 +110,7 @@ fn a_record_beyond_the_limit_is_passed_over_without_being_held() {
     let mut options = options();
     options.max_record_bytes = 100_000;
     let long = "one long line, of one long text\n".repeat(50_000);
-    for field in [
-        long.replace('\n', " ").replace(',', ""),
-        format!("\"{}\"", long.replace(',', "")),
-    ] {
+    for field in [long.replace('\n', " ").replace(',', ""), format!("\"{}\"", long.replace(',', ""))] {
         let file = format!("id,text\n1,{field}\n2,fine\n");
         let all = read_with("f.csv", file.as_bytes(), &options).unwrap();
         assert_eq!(all.reasons(), [(1, "too_large")]);
