@@ -20,6 +20,10 @@ const BATCH_TOKENS: usize = 1024;
 /// Tokens from which a sentence is judged on its own; shorter ones say too little.
 const SHORTEST_SENTENCE: usize = 5;
 
+/// How much clearer (in logits) a sentence must be than a whole text: the heads were
+/// trained and calibrated on whole texts, and of many sentences one is high by chance.
+const SENTENCE_DISCOUNT: f32 = 1.5;
+
 /// Scores readings on the calling thread.
 pub struct Scorer {
     models: Arc<Models>,
@@ -67,7 +71,7 @@ impl TextLogits {
             .collect()
     }
 
-    /// As [`TextLogits::any_window`], and no less likely than in the sentence where it
+    /// As [`TextLogits::any_window`], and hardly less likely than in the sentence where it
     /// is likeliest: harm in one sentence must not be diluted by a long text around it.
     fn any_part(&self, reading: &Reading, columns: std::ops::Range<usize>) -> Vec<f32> {
         let mut logits = self.any_window(columns.clone());
@@ -78,7 +82,7 @@ impl TextLogits {
             let tokens = self.of_tokens(column);
             let carrier = Carrier { tokens: &self.tokens, logits: &tokens, sentences: &reading.sentences };
             if let Some(best) = carrier.best_sentence(SHORTEST_SENTENCE) {
-                *logit = logit.max(best);
+                *logit = logit.max(best - SENTENCE_DISCOUNT);
             }
         }
         logits
@@ -287,7 +291,8 @@ impl Scorer {
         }
         let general = &self.models.general;
         let places = &self.places;
-        let mut spam = text.any_part(reading, range(places.spam, &general.spam));
+        // Advertising is judged by the whole, as its surface features are.
+        let mut spam = text.any_window(range(places.spam, &general.spam));
         for (logit, extra) in spam.iter_mut().zip(general.spam.surface(&reading.features)) {
             *logit += extra;
         }
