@@ -36,6 +36,9 @@ pub fn decide(reading: &Reading, signals: &Signals, policy: &Policy, supported: 
     // they were not measured on is not acted upon.
     if supported && !reading.blank {
         scored(signals, policy, &mut reasons);
+        if self_harm::says_so(&reading.judged.text) {
+            reasons.push(built_in(ReasonKey::SAFEGUARDING_SELF_HARM, Verdict::Escalate));
+        }
         if self_harm::speaks_of_it(&reading.judged.text) {
             for reason in reasons.iter_mut().filter(|reason| reason.key == ReasonKey::SAFEGUARDING_DISCLOSURE) {
                 reason.key = ReasonKey::SAFEGUARDING_SELF_HARM;
@@ -163,7 +166,13 @@ mod tests {
     #[test]
     fn a_disclosure_of_self_harm_says_so() {
         assert_eq!(check("I don't want to be alive any more", [0.9, 0.0, 0.0]).1, ["safeguarding.self_harm"]);
-        assert_eq!(check("I don't want to be alive any more", [0.1, 0.0, 0.0]).1, Vec::<&str>::new());
+        assert_eq!(check("She spoke of suicide prevention", [0.9, 0.0, 0.0]).1, ["safeguarding.self_harm"]);
+    }
+
+    #[test]
+    fn plain_words_of_self_harm_reach_a_person_whatever_the_model_says() {
+        let (verdict, reasons) = check("I don't want to be alive any more", [0.0, 0.0, 0.0]);
+        assert_eq!((verdict, reasons), (Verdict::Escalate, vec!["safeguarding.self_harm"]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::engine::manifest::ManifestFile;
 
 /// Changes whenever the judging code gives another answer to the same text,
 /// models and settings, so that cached judgements are not mixed.
-const JUDGING_CODE: &str = "1";
+const JUDGING_CODE: &str = "2";
 
 /// The texts of a consultation's files.
 #[derive(Clone, Debug)]
