@@ -7,13 +7,11 @@
 //! policy that forbids every script and every outside resource, so that an
 //! attempt at either is an error in the console.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 const CHECKS: &str = include_str!("page/checks.js");
@@ -205,8 +203,13 @@ fn picture(page: &str, width: u32, folder: &Path) {
     println!("drawn: {}", file.display());
 }
 
-/// Runs the main job on the example; returns the output folder.
-fn example() -> PathBuf {
+/// The output folder of the main job on the example, which is run once for all tests.
+fn example() -> &'static Path {
+    static DONE: OnceLock<PathBuf> = OnceLock::new();
+    DONE.get_or_init(process_example)
+}
+
+fn process_example() -> PathBuf {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page");
     if out.exists() {
         std::fs::remove_dir_all(&out).unwrap();
@@ -234,8 +237,8 @@ fn the_report_of_the_example_reads_well_in_a_browser() {
         let found = problems(&page, width);
         assert!(found.is_empty(), "at {width} pixels:\n  {}", found.join("\n  "));
     }
-    picture(&page, 375, &out);
-    picture(&page, 1280, &out);
+    picture(&page, 375, out);
+    picture(&page, 1280, out);
 
     let paper = out.join("report.pdf");
     let report = format!("file://{}", out.join("report.html").display());
