@@ -8,9 +8,6 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The environment variable that sets the log level (`info`, `moothall=debug`).
-pub const LOG_VARIABLE: &str = "MOOTHALL_LOG";
-
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -51,14 +48,14 @@ pub mod metric {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The level cannot be read.
-    #[error("`{LOG_VARIABLE}`: {0}")]
+    #[error("log level: {0}")]
     Level(#[from] tracing_subscriber::filter::ParseError),
     /// Another subscriber or recorder is in place.
     #[error("telemetry is set up already: {0}")]
     Twice(String),
 }
 
-/// Logs to standard error. `level` is what [`LOG_VARIABLE`] holds; without it
+/// Logs to standard error. `level` is a filter such as `warn,moothall=debug`; without it
 /// warnings of libraries and Moothall's own information are shown.
 pub fn init_logs(format: LogFormat, level: Option<&str>) -> Result<(), TelemetryError> {
     let filter = EnvFilter::builder().parse(level.unwrap_or("warn,moothall=info"))?;
