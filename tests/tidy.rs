@@ -85,7 +85,7 @@ const ROOMS: [Room; 10] = [
     // It checks a policy against the operating points of the models' manifest.
     Room {
         name: "settings",
-        may_know: &["domain", "settings", "engine::manifest", "pipeline::ports"],
+        may_know: &["domain", "settings", "engine::manifest", "pipeline::ports", "wire"],
         never: &[r"\bsqlx\b", r"\baxum\b", r"\breqwest\b", r"\btokio\b"],
     },
 ];

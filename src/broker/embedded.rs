@@ -15,7 +15,7 @@ use super::owners::{self, OwnerLock};
 use crate::domain::comment::{Comment, CommentId, CommentKey, ConsultationId, SourceName};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::identity::arrival_key;
-use crate::pipeline::ports::{Delivery, Depth, ParkedArrival, Published, Queue, QueueError, Settlement};
+use crate::pipeline::ports::{Arrival, Delivery, Depth, ParkedArrival, Published, Queue, QueueError, Settlement};
 use crate::sqlite::{Database, queue_error};
 use crate::wire::CommentV1;
 
@@ -195,7 +195,7 @@ impl Queue for EmbeddedQueue {
             .into_iter()
             .map(|row| Delivery {
                 tag: row.sequence,
-                comment: row.decode(),
+                arrival: row.decode().map(|comment| Arrival::Comment(Box::new(comment))),
                 attempt: row.deliveries as u32,
                 sequence: row.sequence,
             })
@@ -306,7 +306,12 @@ impl Queue for EmbeddedQueue {
                     .zip(CommentId::new(id))
                     .map(|((consultation, source), id)| CommentKey { consultation, source, id })
                     .ok_or_else(|| QueueError::Failed("a parked row without a name".to_owned()))?;
-                Ok(ParkedArrival { key, sequence, attempts: deliveries as u32, reason: reason.unwrap_or_default() })
+                Ok(ParkedArrival {
+                    key: Some(key),
+                    sequence,
+                    attempts: deliveries as u32,
+                    reason: reason.unwrap_or_default(),
+                })
             })
             .collect()
     }

@@ -17,6 +17,7 @@ use crate::app::{Embedded, LineJudge};
 use crate::domain::comment::SourceName;
 use crate::domain::rulebook::Rulebook;
 use crate::pipeline::intake::{self, IntakeCounts, IntakeDeps, IntakeLimits};
+use crate::pipeline::ports::FailedRows;
 use crate::pipeline::shutdown::Shutdown;
 use crate::pipeline::worker::{self, Ended};
 use crate::settings::Settings;
@@ -156,7 +157,7 @@ async fn take_in(
     };
     let deps = IntakeDeps {
         queue: Arc::clone(&embedded.queue),
-        store: Arc::clone(&embedded.store),
+        failed: Arc::clone(&embedded.store) as Arc<dyn FailedRows>,
         limits: IntakeLimits { text_bytes: settings.max_text_bytes, ..IntakeLimits::default() },
     };
     let counts = intake::run(intake::read_ahead(rows), &deps, shutdown, |_| {

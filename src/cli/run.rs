@@ -79,6 +79,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             defaults: Defaults {
                 consultation: consultation.clone(),
                 source: SourceName::new("http").context("a name")?,
+                fields: settings.fields.clone(),
             },
             knows: Arc::new(move |asked: &ConsultationId| *asked == consultation),
             metrics: Some(Arc::new(move || metrics.render())),

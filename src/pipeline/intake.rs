@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::identity::{hash_of, is_visible};
-use super::ports::{FailedRow, Published, Queue, QueueError, Store, StoreError};
+use super::ports::{FailedRow, FailedRows, Published, Queue, QueueError, StoreError};
 use super::shutdown::Shutdown;
 use crate::domain::comment::Comment;
 use crate::telemetry::metric;
@@ -49,7 +49,7 @@ pub struct IntakeDeps {
     /// Where comments go.
     pub queue: Arc<dyn Queue>,
     /// Where failed rows go.
-    pub store: Arc<dyn Store>,
+    pub failed: Arc<dyn FailedRows>,
     /// How much at once.
     pub limits: IntakeLimits,
 }
@@ -249,7 +249,7 @@ impl Intake<'_> {
             self.comments.clear();
         }
         if !self.failed.is_empty() {
-            let new = self.deps.store.fail(&self.failed).await?;
+            let new = self.deps.failed.fail(&self.failed).await?;
             self.counts.read += self.failed.len() as u64;
             self.counts.failed += self.failed.len() as u64;
             self.counts.failed_new += new;

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::identity::judged_hash;
-use super::ports::{Delivery, EngineError, Judge, Judged, Recorded, Settlement, Store, StoreError};
+use super::intake::{IntakeLimits, admit};
+use super::ports::{Arrival, Delivery, EngineError, Judge, Judged, Recorded, Settlement, Store, StoreError};
 use super::worker::Progress;
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
 use crate::domain::rulebook::PipelineVersion;
+use crate::telemetry::metric;
 
 /// Pause before the engine is tried again.
 pub(super) const ENGINE_PAUSE_MS: u64 = 5_000;
@@ -107,6 +109,29 @@ impl Outcome {
         self.settlements.push((tag, settlement));
     }
 
+    /// Ends deliveries that nobody judges, after the store has kept them or has not.
+    fn without_judging(
+        &mut self,
+        tags: &[(i64, u32)],
+        stored: Result<u64, StoreError>,
+        count: fn(&mut Progress) -> &mut u64,
+    ) {
+        match stored {
+            Ok(new) => {
+                metrics::counter!(metric::ROWS_FAILED).increment(new);
+                *count(&mut self.progress) += tags.len() as u64;
+                self.settlements.extend(tags.iter().map(|(tag, _)| (*tag, Settlement::Done)));
+            }
+            Err(error) => {
+                let failure = Failure::Store(error);
+                for (tag, attempt) in tags {
+                    self.fail_tag(*tag, *attempt, &failure, "");
+                }
+                self.store_down = Some(failure.to_string());
+            }
+        }
+    }
+
     fn done(&mut self, tag: i64, recorded: Recorded) {
         match recorded {
             Recorded::New => self.progress.recorded += 1,
@@ -127,22 +152,40 @@ struct Ready {
 
 /// Judges and stores a batch; a failure that one comment may cause is narrowed
 /// down to that comment.
-pub(super) async fn judge_and_record(judge: &Arc<dyn Judge>, store: &dyn Store, deliveries: Vec<Delivery>) -> Outcome {
+pub(super) async fn judge_and_record(
+    judge: &Arc<dyn Judge>,
+    store: &dyn Store,
+    limits: &IntakeLimits,
+    deliveries: Vec<Delivery>,
+) -> Outcome {
     let mut outcome = Outcome::default();
     let mut batch = Vec::with_capacity(deliveries.len());
+    let mut failed = Vec::new();
     for delivery in deliveries {
-        let Delivery { tag, comment, attempt, sequence } = delivery;
-        let failure = match comment {
-            Ok(comment) => match judge.version(&comment.key.consultation) {
-                Some(version) => {
-                    batch.push(Ready { tag, attempt, sequence, comment, version });
-                    continue;
-                }
-                None => Failure::NoRulebook(comment.key.consultation),
+        let Delivery { tag, arrival, attempt, sequence } = delivery;
+        let arrival = arrival.map_err(Failure::Undecodable).and_then(|arrival| {
+            let version = judge.version(arrival.consultation());
+            version.ok_or_else(|| Failure::NoRulebook(arrival.consultation().clone())).map(|version| (arrival, version))
+        });
+        match arrival {
+            // A broker's senders have not passed the intake.
+            Ok((Arrival::Comment(comment), version)) => match admit(*comment, 0, limits) {
+                Ok(comment) => batch.push(Ready { tag, attempt, sequence, comment, version }),
+                Err(row) => failed.push((tag, attempt, row)),
             },
-            Err(why) => Failure::Undecodable(why),
-        };
-        outcome.fail_tag(tag, attempt, &failure, "");
+            Ok((Arrival::Failed(row), _)) => failed.push((tag, attempt, *row)),
+            Ok((Arrival::Withdrawal { key, revision }, _)) => {
+                let withdrawn = store.withdraw(&key, revision).await;
+                outcome.without_judging(&[(tag, attempt)], withdrawn.map(|_| 0), |progress| &mut progress.withdrawn);
+            }
+            Err(failure) => outcome.fail_tag(tag, attempt, &failure, ""),
+        }
+    }
+    if !failed.is_empty() {
+        let (tags, rows): (Vec<_>, Vec<_>) =
+            failed.into_iter().map(|(tag, attempt, row)| ((tag, attempt), row)).unzip();
+        let kept = store.fail(&rows).await;
+        outcome.without_judging(&tags, kept, |progress| &mut progress.failed);
     }
     if batch.is_empty() {
         return outcome;

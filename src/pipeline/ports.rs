@@ -90,17 +90,45 @@ pub struct Published {
     pub known: u64,
 }
 
-/// One arrival of a comment. It must be settled; an unsettled delivery comes again.
+/// What a sender asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Judge this comment.
+    Comment(Box<Comment>),
+    /// Its author or site has deleted it.
+    Withdrawal {
+        /// Which comment.
+        key: CommentKey,
+        /// The revision that was deleted, where the source counts.
+        revision: Option<i64>,
+    },
+    /// A row that could not become a comment where it was read: keep it and count it.
+    Failed(Box<FailedRow>),
+}
+
+impl Arrival {
+    /// Whom it concerns.
+    pub fn consultation(&self) -> &ConsultationId {
+        match self {
+            Self::Comment(comment) => &comment.key.consultation,
+            Self::Withdrawal { key, .. } => &key.consultation,
+            Self::Failed(row) => &row.consultation,
+        }
+    }
+}
+
+/// One arrival, handed out. It must be settled; an unsettled delivery comes again.
 #[must_use = "an unsettled delivery is delivered again"]
 #[derive(Debug)]
 pub struct Delivery {
     /// The queue's own handle on this delivery.
     pub tag: i64,
-    /// The comment, or why the bytes are not one.
-    pub comment: Result<Comment, String>,
+    /// What arrived, or why the bytes are nothing that can be read.
+    pub arrival: Result<Arrival, String>,
     /// How often it has been handed out, this time included.
     pub attempt: u32,
-    /// Position of the arrival in the queue's history; larger is later.
+    /// When it was published: microseconds since 1970, which a queue in one file makes
+    /// strictly increasing and a broker takes from the sender. Larger is later.
     pub sequence: i64,
 }
 
@@ -134,17 +162,18 @@ pub struct Depth {
 /// A durable queue of comments: at-least-once delivery.
 ///
 /// - `publish` returns only when the comments survive a crash.
-/// - A known arrival (same key, same revision or content) changes nothing.
-/// - A delivery that is not settled within the lease, or whose worker died, comes again.
+/// - A known arrival (same key, same revision or content) changes nothing: the queue
+///   may know it already, and the store does.
+/// - A delivery whose worker died comes again, and so does one that is held for too long.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Adds comments; all of them or none.
+    /// Adds comments. After an error some may be in and some not: publishing the same again is safe.
     async fn publish(&self, comments: &[Comment]) -> Result<Published, QueueError>;
-    /// Up to `max` deliveries in arrival order; empty when nothing is ready.
+    /// Up to `max` deliveries in arrival order; empty when nothing is ready, for which it may wait a moment.
     async fn receive(&self, max: usize) -> Result<Vec<Delivery>, QueueError>;
     /// Ends deliveries, by tag.
     async fn settle(&self, settlements: &[(i64, Settlement)]) -> Result<(), QueueError>;
-    /// Counts, over one consultation or all.
+    /// Counts, over one consultation or all. A queue that serves one consultation counts the whole of itself.
     async fn depth(&self, consultation: Option<&ConsultationId>) -> Result<Depth, QueueError>;
     /// Says that work on these deliveries goes on; their lease starts anew.
     async fn renew(&self, tags: &[i64]) -> Result<(), QueueError>;
@@ -160,8 +189,8 @@ pub trait Queue: Send + Sync {
 /// An arrival that was given up on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedArrival {
-    /// The comment's identity.
-    pub key: CommentKey,
+    /// The comment's identity; `None` when the bytes do not tell.
+    pub key: Option<CommentKey>,
     /// Position of the arrival.
     pub sequence: i64,
     /// How often it was handed out.
@@ -304,6 +333,39 @@ pub struct OutboxRow {
     pub kind: String,
     /// The JSON body.
     pub body: String,
+    /// When its cause was stored (Unix milliseconds).
+    pub created_at_ms: i64,
+}
+
+/// What waits to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages not sent yet.
+    pub unsent: u64,
+    /// When the oldest of them was written (Unix milliseconds).
+    pub oldest_ms: Option<i64>,
+}
+
+/// Why a message was not sent. It stays in the outbox and is tried again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("not sent: {0}")]
+pub struct SendError(pub String);
+
+/// Where results and alerts go.
+///
+/// A message counts as sent only when the other side has it for good (a broker's plain
+/// confirm). Delivery is at least once; `event_id` tells a repetition.
+#[async_trait]
+pub trait Publisher: Send + Sync {
+    /// Sends messages; one answer each, in order.
+    async fn send(&self, rows: &[OutboxRow]) -> Vec<Result<(), SendError>>;
+}
+
+/// Keeps rows that could not become comments.
+#[async_trait]
+pub trait FailedRows: Send + Sync {
+    /// Keeps them; a known fingerprint changes nothing. Returns how many were new.
+    async fn fail(&self, rows: &[FailedRow]) -> Result<u64, StoreError>;
 }
 
 /// Durable state: comments, current assessments, failures, disclosures.
@@ -311,12 +373,10 @@ pub struct OutboxRow {
 /// The methods with a body are what a double for readers need not have; an
 /// adapter has them all, and the contract suite asks for each.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: FailedRows {
     /// Stores judgements and their outbox rows in one transaction; effects happen once.
     async fn record(&self, judged: &[Judged]) -> Result<Vec<Recorded>, StoreError>;
-    /// Keeps rows that could not become comments; a known fingerprint changes nothing. Returns how many were new.
-    async fn fail(&self, rows: &[FailedRow]) -> Result<u64, StoreError>;
-    /// Rows kept by [`Store::fail`], by source and row.
+    /// Rows kept by [`FailedRows::fail`], by source and row.
     async fn failures(&self, consultation: &ConsultationId) -> Result<Vec<FailedRow>, StoreError>;
     /// Assessments already made under one pipeline version of what
     /// [`judged_hash`](super::identity::judged_hash) gives these hashes.
@@ -355,14 +415,25 @@ pub trait Store: Send + Sync {
         let _ = (consultation, version);
         Err(StoreError::read_only())
     }
-    /// Messages that were not sent yet, oldest first, at most `limit`.
-    async fn unsent(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        let _ = limit;
+    /// Takes unsent messages of one kind for `owner` alone, oldest first, at most `limit`.
+    /// They are nobody else's until they are sent, released, or `lease_ms` are over.
+    async fn claim(&self, kind: &str, owner: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {
+        let _ = (kind, owner, limit, lease_ms);
         Err(StoreError::read_only())
     }
-    /// Marks messages as sent.
+    /// Marks messages as sent and forgets their bodies.
     async fn sent(&self, event_ids: &[String]) -> Result<(), StoreError> {
         let _ = event_ids;
+        Err(StoreError::read_only())
+    }
+    /// Gives back what `owner` has claimed and not sent.
+    async fn release(&self, owner: &str) -> Result<(), StoreError> {
+        let _ = owner;
+        Err(StoreError::read_only())
+    }
+    /// What waits to be sent, of one kind or of all.
+    async fn backlog(&self, kind: Option<&str>) -> Result<Backlog, StoreError> {
+        let _ = kind;
         Err(StoreError::read_only())
     }
     /// Consultations with at least one comment or failure.

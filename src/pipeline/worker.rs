@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::intake::IntakeLimits;
 use super::judging::{ENGINE_PAUSE_MS, Outcome, judge_and_record};
 use super::ports::{Delivery, EngineError, Judge, Queue, Settlement, Store};
 use super::pulse::Pulse;
@@ -17,7 +18,7 @@ use crate::telemetry::metric;
 
 /// How long a worker that lets go may take to say so to the queue.
 const GIVE_BACK: Duration = Duration::from_secs(2);
-const LONGEST_QUEUE_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_QUEUE_PAUSE: Duration = Duration::from_secs(5);
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Turns in a row without store or queue, after which [`drain`] gives up: half a minute or so.
 const FRUITLESS_TURNS: u32 = 30;
@@ -50,11 +51,13 @@ pub struct WorkerSettings {
     pub idle_ms: u64,
     /// How often leases are renewed while a batch is judged; well below the lease.
     pub renew_ms: u64,
+    /// What a comment may be.
+    pub limits: IntakeLimits,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { batch: 64, idle_ms: 100, renew_ms: 20_000 }
+        Self { batch: 64, idle_ms: 100, renew_ms: 20_000, limits: IntakeLimits::default() }
     }
 }
 
@@ -73,6 +76,10 @@ pub struct Progress {
     pub parked: u64,
     /// Deliveries that come again.
     pub retried: u64,
+    /// Deliveries that hold nothing to judge (blank, too large), kept as failed.
+    pub failed: u64,
+    /// Deletions at the source.
+    pub withdrawn: u64,
 }
 
 impl Progress {
@@ -83,11 +90,13 @@ impl Progress {
         self.reused += more.reused;
         self.parked += more.parked;
         self.retried += more.retried;
+        self.failed += more.failed;
+        self.withdrawn += more.withdrawn;
     }
 
     /// Deliveries that have ended.
     pub fn ended(self) -> u64 {
-        self.recorded + self.known + self.parked
+        self.recorded + self.known + self.parked + self.failed + self.withdrawn
     }
 }
 
@@ -244,7 +253,7 @@ async fn work(deps: &WorkerDeps, tags: &[i64], deliveries: Vec<Delivery>) -> Out
     };
     // Both are polled all the time: the one may hold the connection that the other waits for.
     tokio::select! {
-        outcome = judge_and_record(&deps.judge, &*deps.store, deliveries) => outcome,
+        outcome = judge_and_record(&deps.judge, &*deps.store, &deps.settings.limits, deliveries) => outcome,
         () = renewing => Outcome::default(),
     }
 }

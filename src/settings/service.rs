@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use toml::{Table, Value};
 
 use super::keys::{Keys, Problems, parse};
+use crate::wire::incoming::FieldMap;
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 
@@ -32,6 +33,8 @@ pub struct Settings {
     pub max_attempts: u32,
     /// Largest text, in bytes.
     pub max_text_bytes: usize,
+    /// Where plain JSON keeps a comment's fields, when not under our names.
+    pub fields: FieldMap,
     /// Pause between two looks whether the report must be written again, in milliseconds.
     pub report_every_ms: u64,
     /// Grace after the first signal, in milliseconds.
@@ -97,6 +100,10 @@ impl Settings {
         let table = section("intake");
         let mut keys = Keys::new(&table, file, "intake", problems);
         let max_text_bytes = keys.whole("max_text_bytes", 1);
+        let fields = FieldMap::parse(keys.texts("fields").iter().map(String::as_str));
+        if let Err(why) = &fields {
+            keys.wrong("fields", why);
+        }
         keys.finish();
         let table = section("report");
         let mut keys = Keys::new(&table, file, "report", problems);
@@ -122,6 +129,7 @@ impl Settings {
             lease_ms: lease_ms? as u64,
             max_attempts: max_attempts? as u32,
             max_text_bytes: max_text_bytes? as usize,
+            fields: fields.ok()?,
             report_every_ms: report_every_ms? as u64,
             grace_ms: grace_ms? as u64,
             log_level: log_level?,
@@ -159,6 +167,10 @@ fn overlay_environment(layers: &mut Table, env: &dyn Fn(&str) -> Option<String>,
                     Ok(given) => *number = given,
                     Err(_) => problems.add(&name, "", format!("is `{text}`, must be a whole number")),
                 },
+                Value::Array(_) => {
+                    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                    *value = Value::Array(items.map(|item| Value::String(item.to_owned())).collect());
+                }
                 _ => *value = Value::String(text),
             }
         }

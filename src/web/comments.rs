@@ -7,13 +7,13 @@ use axum::http::{StatusCode, header};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::decode::{Incoming, event, incoming};
-use super::error::{ApiError, Refusal};
+use super::error::ApiError;
 use super::router::Web;
 use crate::domain::comment::{Comment, CommentKey};
 use crate::pipeline::identity::hash_of;
 use crate::pipeline::intake::admit;
-use crate::pipeline::ports::{FailedRow, Published};
+use crate::pipeline::ports::{Arrival, FailedRow, Published};
+use crate::wire::incoming::{Refusal, event, incoming};
 
 /// Refusals that an answer lists; the rest is counted.
 const REFUSALS_LISTED: usize = 100;
@@ -101,27 +101,27 @@ async fn one(web: &Web, kind: Kind, body: &[u8]) -> Result<Taken, ApiError> {
     };
     let incoming = incoming.and_then(|incoming| welcome(web, incoming)).map_err(ApiError::Refused)?;
     match incoming {
-        Incoming::Comment(comment) => {
+        Arrival::Comment(comment) => {
             // Refused at the door, with the sender told: not a row of a failed file.
             let comment = admit(*comment, 0, &web.deps.limits.intake)
                 .map_err(|failed| ApiError::Refused(Refusal::new("text", failed.detail)))?;
             let Published { new, known } = web.deps.queue.publish(&[comment]).await?;
             Ok(Taken { accepted: new, known, ..Taken::default() })
         }
-        Incoming::Withdraw(key, revision) => {
+        Arrival::Withdrawal { key, revision } => {
             let withdrawn = web.deps.store.withdraw(&key, revision).await?;
             Ok(Taken { withdrawn: u64::from(withdrawn), known: u64::from(!withdrawn), ..Taken::default() })
+        }
+        Arrival::Failed(row) => {
+            web.deps.store.fail(&[*row]).await?;
+            Ok(Taken { failed: 1, ..Taken::default() })
         }
     }
 }
 
 /// Only consultations that somebody will judge.
-fn welcome(web: &Web, incoming: Incoming) -> Result<Incoming, Refusal> {
-    let consultation = match &incoming {
-        Incoming::Comment(comment) => &comment.key.consultation,
-        Incoming::Withdraw(key, _) => &key.consultation,
-    };
-    if (web.deps.knows)(consultation) {
+fn welcome(web: &Web, incoming: Arrival) -> Result<Arrival, Refusal> {
+    if (web.deps.knows)(incoming.consultation()) {
         Ok(incoming)
     } else {
         Err(Refusal::new("consultation", "no such consultation is served here"))
@@ -160,11 +160,12 @@ async fn lines(web: &Web, body: &[u8]) -> Result<Taken, ApiError> {
             .and_then(|value| incoming(value, &web.deps.defaults))
             .and_then(|incoming| welcome(web, incoming));
         match incoming {
-            Ok(Incoming::Comment(comment)) => match admit(*comment, line, &web.deps.limits.intake) {
+            Ok(Arrival::Comment(comment)) => match admit(*comment, line, &web.deps.limits.intake) {
                 Ok(comment) => batch.comments.push(comment),
                 Err(failed) => batch.fail(failed, "text".to_owned()),
             },
-            Ok(Incoming::Withdraw(key, revision)) => batch.withdrawals.push((key, revision)),
+            Ok(Arrival::Withdrawal { key, revision }) => batch.withdrawals.push((key, revision)),
+            Ok(Arrival::Failed(row)) => batch.fail(*row, "(row)".to_owned()),
             Err(refusal) => {
                 let failed = unreadable(web, line, bytes, &refusal);
                 batch.fail(failed, refusal.field);

@@ -6,22 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::pipeline::ports::{QueueError, StoreError};
-
-/// What is wrong with one comment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The field to mend, as a path (`data.text`).
-    pub field: String,
-    /// What it should be. Quotes nothing that was sent.
-    pub detail: String,
-}
-
-impl Refusal {
-    /// A refusal of one field.
-    pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { field: field.into(), detail: detail.into() }
-    }
-}
+use crate::wire::incoming::Refusal;
 
 /// Why a request was not served.
 #[derive(Debug)]

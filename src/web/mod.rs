@@ -10,7 +10,6 @@
 //! in `wire` and `pipeline::intake`; this room only translates.
 
 mod comments;
-mod decode;
 pub mod error;
 mod health;
 mod report;

@@ -6,9 +6,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::error::{ApiError, Refusal};
+use super::error::ApiError;
 use super::router::Web;
 use crate::domain::comment::ConsultationId;
+use crate::wire::incoming::Refusal;
 
 /// Has the report that readers see. It answers from memory: rendering is done elsewhere.
 pub trait ReportSource: Send + Sync {

@@ -24,7 +24,7 @@ use crate::pipeline::ports::{Queue, Store};
 use crate::pipeline::pulse::Pulse;
 use crate::pipeline::shutdown::Shutdown;
 
-pub use super::decode::Defaults;
+pub use crate::wire::incoming::Defaults;
 
 /// A request that takes longer is given up; what was committed stays.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

@@ -12,8 +12,8 @@ use moothall::pipeline::intake::IntakeLimits;
 use moothall::pipeline::ports::{Queue, Store};
 use moothall::pipeline::pulse::Pulse;
 use moothall::store::sqlite::SqliteStore;
-use moothall::web::router::Defaults;
 use moothall::web::{WebDeps, WebLimits, router};
+use moothall::wire::incoming::{Defaults, FieldMap};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -52,7 +52,11 @@ async fn site() -> Site {
         }),
         pulse: pulse.clone(),
         clock: bench.clock.clone(),
-        defaults: Defaults { consultation: mentoring(), source: SourceName::new("test").unwrap() },
+        defaults: Defaults {
+            consultation: mentoring(),
+            source: SourceName::new("test").unwrap(),
+            fields: FieldMap::default(),
+        },
         knows: Arc::new(|consultation| consultation.as_str() != "unknown"),
         metrics: Some(Arc::new(|| "moothall_queue_waiting 0\n".to_owned())),
         limits: WebLimits {

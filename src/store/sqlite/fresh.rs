@@ -8,13 +8,14 @@ use std::collections::HashMap;
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::recording::{COMMENT_ASSESSED, assessed, event_id};
+use super::recording::{assessed, event_id};
 use crate::domain::comment::CommentKey;
 use crate::domain::decision::Verdict;
 use crate::pipeline::identity::{arrival_key, judged_hash, text_hash};
 use crate::pipeline::ports::{Judged, StoreError};
 use crate::sqlite::store_error;
 use crate::store::record::{assessment_to_row, comment_to_row};
+use crate::wire::event::COMMENT_ASSESSED;
 
 /// Rows of one statement: 10 values each stay far below SQLite's 32,766.
 const ROWS: usize = 200;

@@ -5,6 +5,7 @@
 //! run unchanged on PostgreSQL.
 
 mod fresh;
+mod outbox;
 mod recording;
 
 use std::collections::HashMap;
@@ -18,12 +19,10 @@ use crate::domain::comment::{CommentKey, ConsultationId};
 use crate::domain::rulebook::PipelineVersion;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::ports::{
-    Disclosure, FailedRow, Funnel, Judged, OutboxRow, Recorded, Store, StoreError, StoredComment,
+    Backlog, Disclosure, FailedRow, FailedRows, Funnel, Judged, OutboxRow, Recorded, Store, StoreError, StoredComment,
 };
 use crate::sqlite::{Database, store_error};
 use crate::store::record::{assessment_from_row, comment_from_row};
-
-pub use recording::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
 
 /// Hashes of one lookup.
 const HASHES_PER_QUERY: usize = 500;
@@ -58,21 +57,7 @@ struct FailureRow {
 }
 
 #[async_trait]
-impl Store for SqliteStore {
-    async fn record(&self, judged: &[Judged]) -> Result<Vec<Recorded>, StoreError> {
-        let now_ms = self.clock.now_ms();
-        let mut tx = self.database.write().await.map_err(store_error)?;
-        let fresh = fresh::choose(&mut tx, judged).await?;
-        let chosen: Vec<&Judged> = judged.iter().zip(&fresh).filter_map(|(one, fresh)| fresh.then_some(one)).collect();
-        fresh::record(&mut tx, &chosen, now_ms).await?;
-        let mut recorded = Vec::with_capacity(judged.len());
-        for (one, fresh) in judged.iter().zip(fresh) {
-            recorded.push(if fresh { Recorded::New } else { recording::record_one(&mut tx, one, now_ms).await? });
-        }
-        tx.commit().await.map_err(store_error)?;
-        Ok(recorded)
-    }
-
+impl FailedRows for SqliteStore {
     async fn fail(&self, rows: &[FailedRow]) -> Result<u64, StoreError> {
         let now_ms = self.clock.now_ms();
         let mut tx = self.database.write().await.map_err(store_error)?;
@@ -99,6 +84,23 @@ impl Store for SqliteStore {
         }
         tx.commit().await.map_err(store_error)?;
         Ok(new)
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn record(&self, judged: &[Judged]) -> Result<Vec<Recorded>, StoreError> {
+        let now_ms = self.clock.now_ms();
+        let mut tx = self.database.write().await.map_err(store_error)?;
+        let fresh = fresh::choose(&mut tx, judged).await?;
+        let chosen: Vec<&Judged> = judged.iter().zip(&fresh).filter_map(|(one, fresh)| fresh.then_some(one)).collect();
+        fresh::record(&mut tx, &chosen, now_ms).await?;
+        let mut recorded = Vec::with_capacity(judged.len());
+        for (one, fresh) in judged.iter().zip(fresh) {
+            recorded.push(if fresh { Recorded::New } else { recording::record_one(&mut tx, one, now_ms).await? });
+        }
+        tx.commit().await.map_err(store_error)?;
+        Ok(recorded)
     }
 
     async fn failures(&self, consultation: &ConsultationId) -> Result<Vec<FailedRow>, StoreError> {
@@ -304,27 +306,20 @@ impl Store for SqliteStore {
         self.set(&active_key(consultation), &version.0).await
     }
 
-    async fn unsent(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        let rows: Vec<(String, String, String)> =
-            sqlx::query_as("SELECT event_id, kind, body FROM outbox WHERE sent_at_ms IS NULL ORDER BY no LIMIT $1")
-                .bind(i64::from(limit))
-                .fetch_all(self.database.reader())
-                .await
-                .map_err(store_error)?;
-        Ok(rows.into_iter().map(|(event_id, kind, body)| OutboxRow { event_id, kind, body }).collect())
+    async fn claim(&self, kind: &str, owner: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {
+        outbox::claim(&self.database, self.clock.now_ms(), kind, owner, limit, lease_ms).await
     }
 
     async fn sent(&self, event_ids: &[String]) -> Result<(), StoreError> {
-        let mut tx = self.database.write().await.map_err(store_error)?;
-        for event_id in event_ids {
-            sqlx::query("UPDATE outbox SET sent_at_ms = $1 WHERE event_id = $2 AND sent_at_ms IS NULL")
-                .bind(self.clock.now_ms())
-                .bind(event_id)
-                .execute(&mut *tx)
-                .await
-                .map_err(store_error)?;
-        }
-        tx.commit().await.map_err(store_error)
+        outbox::sent(&self.database, self.clock.now_ms(), event_ids).await
+    }
+
+    async fn release(&self, owner: &str) -> Result<(), StoreError> {
+        outbox::release(&self.database, owner).await
+    }
+
+    async fn backlog(&self, kind: Option<&str>) -> Result<Backlog, StoreError> {
+        outbox::backlog(&self.database, kind).await
     }
 
     async fn consultations(&self) -> Result<Vec<ConsultationId>, StoreError> {

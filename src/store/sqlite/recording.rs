@@ -1,6 +1,5 @@
 //! How a judgement becomes durable: one transaction, each step repeatable.
 
-use serde_json::json;
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use crate::domain::comment::CommentKey;
@@ -9,12 +8,7 @@ use crate::pipeline::identity::{RevisionOrder, arrival_key, hash_of, judged_hash
 use crate::pipeline::ports::{Judged, Recorded, StoreError};
 use crate::sqlite::store_error;
 use crate::store::record::{assessment_to_row, comment_to_row};
-use crate::wire::AssessedV1;
-
-/// Kind of the message that tells a judgement.
-pub const COMMENT_ASSESSED: &str = "comment.assessed.v1";
-/// Kind of the message that calls the safeguarding lead.
-pub const ALERT_SAFEGUARDING: &str = "alert.safeguarding.v1";
+use crate::wire::event::{ALERT_SAFEGUARDING, AlertV1, AssessedEventV1, COMMENT_ASSESSED};
 
 #[derive(sqlx::FromRow)]
 struct Standing {
@@ -167,17 +161,10 @@ async fn insert_assessment(
     .map_err(store_error)
 }
 
-/// Ids and a time: no text, and nothing about the person.
 fn alert(key: &CommentKey, now_ms: i64) -> Result<String, StoreError> {
     let at =
         jiff::Timestamp::from_millisecond(now_ms).map_err(|error| StoreError::Failed(format!("clock: {error}")))?;
-    let body = json!({
-        "consultation": key.consultation.as_str(),
-        "source": key.source.as_str(),
-        "id": key.id.as_str(),
-        "escalated_at": at.to_string(),
-    });
-    Ok(body.to_string())
+    serde_json::to_string(&AlertV1::new(key, at)).map_err(|error| StoreError::Failed(format!("write alert: {error}")))
 }
 
 async fn standing(conn: &mut SqliteConnection, key: &CommentKey) -> Result<Standing, StoreError> {
@@ -265,7 +252,7 @@ pub(super) fn event_id(kind: &str, key: &CommentKey, what: &[&str]) -> String {
 
 /// The body of [`COMMENT_ASSESSED`].
 pub(super) fn assessed(judged: &Judged) -> Result<String, StoreError> {
-    serde_json::to_string(&AssessedV1::new(judged.comment.key.id.as_str(), &judged.assessment))
+    serde_json::to_string(&AssessedEventV1::from(judged))
         .map_err(|error| StoreError::Failed(format!("write message: {error}")))
 }
 

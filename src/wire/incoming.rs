@@ -3,17 +3,26 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::error::Refusal;
-use crate::domain::comment::{Comment, CommentKey, ConsultationId, SourceName};
-use crate::wire::{CommentError, CommentV1};
+use super::event::{COMMENT_CREATED, COMMENT_DELETED, COMMENT_EDITED, ROW_FAILED, RowFailedV1};
+use super::{CommentError, CommentV1};
+use crate::domain::comment::{Comment, ConsultationId, SourceName};
+use crate::pipeline::ports::Arrival;
 
-/// What one JSON object asks for.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Incoming {
-    /// Judge this.
-    Comment(Box<Comment>),
-    /// Its author or site has deleted it.
-    Withdraw(CommentKey, Option<i64>),
+/// What is wrong with one comment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}`: {detail}")]
+pub struct Refusal {
+    /// The field to mend, as a path (`data.text`).
+    pub field: String,
+    /// What it should be. Quotes nothing that was sent.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal of one field.
+    pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { field: field.into(), detail: detail.into() }
+    }
 }
 
 /// What a comment belongs to when it does not say so.
@@ -23,21 +32,74 @@ pub struct Defaults {
     pub consultation: ConsultationId,
     /// The source.
     pub source: SourceName,
+    /// Where the fields of a plain object are, when they have other names.
+    pub fields: FieldMap,
+}
+
+/// Where a sender's plain JSON keeps our fields: `text` at `content.rendered`, say.
+///
+/// A field that is not mapped is looked for under its own name. Events are never mapped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldMap(Vec<(&'static str, Vec<String>)>);
+
+impl FieldMap {
+    /// Reads `FIELD=PATH` entries, the path's keys separated by dots.
+    ///
+    /// # Errors
+    /// A sentence that names the entry.
+    pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        let mut map = Vec::new();
+        for entry in entries {
+            let (field, path) = entry
+                .split_once('=')
+                .filter(|(_, path)| !path.trim().is_empty())
+                .ok_or_else(|| format!("`{entry}` must be written as FIELD=PATH, such as text=content.rendered"))?;
+            let (field, _) = FIELDS.iter().find(|(name, _)| *name == field.trim()).ok_or_else(|| {
+                let known: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+                format!("`{}` is no field of a comment; fields: {}", field.trim(), known.join(", "))
+            })?;
+            map.push((*field, path.trim().split('.').map(str::to_owned).collect()));
+        }
+        Ok(Self(map))
+    }
+
+    fn apply(&self, object: &Map<String, Value>) -> Option<Map<String, Value>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut mapped = object.clone();
+        for (field, path) in &self.0 {
+            mapped.remove(*field);
+            let mut keys = path.iter();
+            let first = keys.next().and_then(|key| object.get(key));
+            if let Some(value) = keys.try_fold(first, |value, key| Some(value?.get(key))).flatten() {
+                mapped.insert((*field).to_owned(), value.clone());
+            }
+        }
+        Some(mapped)
+    }
 }
 
 /// Reads a plain comment, or an event when it says that it is one.
-pub fn incoming(value: Value, defaults: &Defaults) -> Result<Incoming, Refusal> {
+pub fn incoming(value: Value, defaults: &Defaults) -> Result<Arrival, Refusal> {
     let Value::Object(object) = value else {
         return Err(Refusal::new("(body)", "expected an object"));
     };
     if object.contains_key("specversion") {
         return event(object, defaults);
     }
-    comment(&object, defaults, "").map(|comment| Incoming::Comment(Box::new(comment)))
+    let mapped = defaults.fields.apply(&object);
+    comment(mapped.as_ref().unwrap_or(&object), defaults, "").map(|comment| Arrival::Comment(Box::new(comment)))
+}
+
+/// When an event says that it happened, in microseconds since 1970.
+pub fn event_time_us(value: &Value) -> Option<i64> {
+    let time: Timestamp = value.get("specversion").and(value.get("time"))?.as_str()?.parse().ok()?;
+    Some(time.as_microsecond())
 }
 
 /// A CloudEvents 1.0 event in structured JSON.
-pub fn event(mut event: Map<String, Value>, defaults: &Defaults) -> Result<Incoming, Refusal> {
+pub fn event(mut event: Map<String, Value>, defaults: &Defaults) -> Result<Arrival, Refusal> {
     let attribute = |name: &str| -> Result<&str, Refusal> {
         event
             .get(name)
@@ -62,23 +124,28 @@ pub fn event(mut event: Map<String, Value>, defaults: &Defaults) -> Result<Incom
     let Some(Value::Object(data)) = event.remove("data") else {
         return Err(Refusal::new("data", "expected an object"));
     };
-    let defaults = Defaults { consultation: defaults.consultation.clone(), source };
+    let defaults = Defaults { consultation: defaults.consultation.clone(), source, fields: FieldMap::default() };
     match kind.as_str() {
-        "comment.created.v1" => comment(&data, &defaults, "data.").map(|comment| Incoming::Comment(Box::new(comment))),
-        "comment.edited.v1" => {
+        COMMENT_CREATED => comment(&data, &defaults, "data.").map(|comment| Arrival::Comment(Box::new(comment))),
+        COMMENT_EDITED => {
             let mut comment = comment(&data, &defaults, "data.")?;
             if comment.revision.is_none() && comment.edited_at.is_none() {
                 comment.edited_at = time;
             }
-            Ok(Incoming::Comment(Box::new(comment)))
+            Ok(Arrival::Comment(Box::new(comment)))
         }
-        "comment.deleted.v1" => {
+        COMMENT_DELETED => {
             let mut data = data;
             // Only the identity counts, and the text may be gone with the comment.
             data.insert("text".to_owned(), Value::String(String::new()));
             let gone = comment(&data, &defaults, "data.")?;
-            Ok(Incoming::Withdraw(gone.key, gone.revision))
+            Ok(Arrival::Withdrawal { key: gone.key, revision: gone.revision })
         }
+        ROW_FAILED => serde_json::from_value::<RowFailedV1>(Value::Object(data))
+            .ok()
+            .and_then(RowFailedV1::into_row)
+            .map(|row| Arrival::Failed(Box::new(row)))
+            .ok_or_else(|| Refusal::new("data", "expected a failed row")),
         _ => Err(Refusal::new("type", "expected comment.created.v1, comment.edited.v1 or comment.deleted.v1")),
     }
 }
@@ -145,10 +212,11 @@ mod tests {
 
     use super::*;
 
-    fn read(value: Value) -> Result<Incoming, Refusal> {
+    fn read(value: Value) -> Result<Arrival, Refusal> {
         let defaults = Defaults {
             consultation: ConsultationId::new("mentoring").unwrap(),
             source: SourceName::new("api").unwrap(),
+            fields: FieldMap::default(),
         };
         incoming(value, &defaults)
     }
@@ -181,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_plain_comment_gets_the_defaults() {
-        let Ok(Incoming::Comment(comment)) = read(json!({"id": 7, "text": "x"})) else {
+        let Ok(Arrival::Comment(comment)) = read(json!({"id": 7, "text": "x"})) else {
             panic!("no comment");
         };
         assert_eq!(comment.key.id.as_str(), "7");
@@ -190,9 +258,27 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_comment_may_keep_its_fields_elsewhere() {
+        let fields = FieldMap::parse(["text=content.rendered", "id=comment_id"]).unwrap();
+        let defaults = Defaults {
+            consultation: ConsultationId::new("mentoring").unwrap(),
+            source: SourceName::new("api").unwrap(),
+            fields,
+        };
+        let sent = json!({"comment_id": 7, "content": {"rendered": "x"}, "id": "another thing"});
+        let Ok(Arrival::Comment(comment)) = incoming(sent, &defaults) else {
+            panic!("no comment");
+        };
+        assert_eq!((comment.key.id.as_str(), comment.text.as_str()), ("7", "x"));
+        assert_eq!(incoming(json!({"comment_id": 7}), &defaults).unwrap_err().field, "text");
+        assert!(FieldMap::parse(["text"]).unwrap_err().contains("FIELD=PATH"));
+        assert!(FieldMap::parse(["txt=a"]).unwrap_err().contains("`txt`"));
+    }
+
+    #[test]
     fn an_edit_without_an_order_of_its_own_takes_the_events_time() {
         let edited = event("comment.edited.v1", &json!({"id": "1", "text": "x"}));
-        let Ok(Incoming::Comment(comment)) = read(edited) else {
+        let Ok(Arrival::Comment(comment)) = read(edited) else {
             panic!("no comment");
         };
         assert_eq!(comment.edited_at, "2024-05-01T10:00:00Z".parse().ok());
@@ -202,7 +288,7 @@ mod tests {
     #[test]
     fn a_deletion_needs_no_text() {
         let deleted = event("comment.deleted.v1", &json!({"id": "1", "revision": 4}));
-        let Ok(Incoming::Withdraw(key, Some(4))) = read(deleted) else {
+        let Ok(Arrival::Withdrawal { key, revision: Some(4) }) = read(deleted) else {
             panic!("no withdrawal");
         };
         assert_eq!(key.id.as_str(), "1");

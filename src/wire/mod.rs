@@ -4,6 +4,9 @@
 //! format by surprise. The JSON Schemas are `docs/schemas/comment.v1.json` and
 //! `docs/schemas/assessed.v1.json`; a test holds the two together.
 
+pub mod event;
+pub mod incoming;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

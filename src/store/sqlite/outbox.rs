@@ -1,0 +1,96 @@
+//! Messages on their way out: claimed by one process, sent, marked.
+
+use sqlx::{QueryBuilder, Sqlite};
+
+use crate::pipeline::ports::{Backlog, OutboxRow, StoreError};
+use crate::sqlite::{Database, store_error};
+
+/// Ids of one UPDATE.
+const IDS: usize = 500;
+
+/// Takes messages for `owner`. The write lock makes claims of two processes follow each other.
+pub async fn claim(
+    database: &Database,
+    now_ms: i64,
+    kind: &str,
+    owner: &str,
+    limit: u32,
+    lease_ms: i64,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    // Most looks find nothing: they must not take the write lock from the worker.
+    let waits: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM outbox WHERE sent_at_ms IS NULL AND kind = $1 \
+         AND (lease_until_ms IS NULL OR lease_until_ms <= $2))",
+    )
+    .bind(kind)
+    .bind(now_ms)
+    .fetch_one(database.reader())
+    .await
+    .map_err(store_error)?;
+    if !waits {
+        return Ok(Vec::new());
+    }
+    let mut tx = database.write().await.map_err(store_error)?;
+    let mut rows: Vec<(i64, String, String, i64)> = sqlx::query_as(
+        "UPDATE outbox SET lease_owner = $1, lease_until_ms = $2 WHERE no IN (\
+             SELECT no FROM outbox WHERE sent_at_ms IS NULL AND kind = $3 \
+             AND (lease_until_ms IS NULL OR lease_until_ms <= $4) ORDER BY no LIMIT $5) \
+         RETURNING no, event_id, body, created_at_ms",
+    )
+    .bind(owner)
+    .bind(now_ms.saturating_add(lease_ms))
+    .bind(kind)
+    .bind(now_ms)
+    .bind(i64::from(limit))
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(store_error)?;
+    tx.commit().await.map_err(store_error)?;
+    // RETURNING promises no order.
+    rows.sort_unstable_by_key(|row| row.0);
+    Ok(rows
+        .into_iter()
+        .map(|(_, event_id, body, created_at_ms)| OutboxRow { event_id, kind: kind.to_owned(), body, created_at_ms })
+        .collect())
+}
+
+/// Marks messages as sent. The row stays as the memory of the event, without its body.
+pub async fn sent(database: &Database, now_ms: i64, event_ids: &[String]) -> Result<(), StoreError> {
+    let mut tx = database.write().await.map_err(store_error)?;
+    for ids in event_ids.chunks(IDS) {
+        let mut update = QueryBuilder::<Sqlite>::new("UPDATE outbox SET body = '', lease_owner = NULL, sent_at_ms = ");
+        update.push_bind(now_ms).push(" WHERE sent_at_ms IS NULL AND event_id IN (");
+        let mut list = update.separated(", ");
+        for id in ids {
+            list.push_bind(id);
+        }
+        update.push(")");
+        update.build().execute(&mut *tx).await.map_err(store_error)?;
+    }
+    tx.commit().await.map_err(store_error)
+}
+
+/// Gives back what `owner` holds.
+pub async fn release(database: &Database, owner: &str) -> Result<(), StoreError> {
+    let mut tx = database.write().await.map_err(store_error)?;
+    sqlx::query(
+        "UPDATE outbox SET lease_owner = NULL, lease_until_ms = NULL WHERE sent_at_ms IS NULL AND lease_owner = $1",
+    )
+    .bind(owner)
+    .execute(&mut *tx)
+    .await
+    .map_err(store_error)?;
+    tx.commit().await.map_err(store_error)
+}
+
+/// What waits.
+pub async fn backlog(database: &Database, kind: Option<&str>) -> Result<Backlog, StoreError> {
+    let (unsent, oldest_ms): (i64, Option<i64>) = sqlx::query_as(
+        "SELECT count(*), min(created_at_ms) FROM outbox WHERE sent_at_ms IS NULL AND ($1 IS NULL OR kind = $1)",
+    )
+    .bind(kind)
+    .fetch_one(database.reader())
+    .await
+    .map_err(store_error)?;
+    Ok(Backlog { unsent: unsent as u64, oldest_ms })
+}
