@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -9,17 +10,20 @@ use async_trait::async_trait;
 use crate::assess;
 use crate::assess::read::{ReadHints, read};
 use crate::broker::embedded::{EmbeddedLimits, EmbeddedQueue};
+use crate::broker::rabbitmq::{BrokerUrl, Mode, Names, RabbitConfig, Tls};
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
 use crate::domain::rulebook::{PipelineVersion, Rulebook};
 use crate::engine::{EnginePool, Models};
 use crate::pipeline::clock::Clock;
+use crate::pipeline::intake::IntakeLimits;
 use crate::pipeline::ports::{Engine, EngineError, Judge, Queue, Store};
 use crate::pipeline::pulse::Pulse;
 use crate::pipeline::worker::{WorkerDeps, WorkerSettings};
 use crate::settings::Settings;
 use crate::sqlite::Database;
 use crate::store::sqlite::SqliteStore;
+use crate::wire::incoming::Defaults;
 
 /// Reads, scores and assesses: the whole judgement, with one rulebook and one engine.
 pub struct LineJudge {
@@ -61,8 +65,9 @@ impl Judge for LineJudge {
     }
 }
 
-/// The embedded shape: queue and store in one SQLite file.
-pub struct Embedded {
+/// Where comments wait and where judgements are kept.
+#[derive(Clone)]
+pub struct Storage {
     /// The durable queue.
     pub queue: Arc<dyn Queue>,
     /// Comments and judgements.
@@ -71,9 +76,9 @@ pub struct Embedded {
     pub clock: Clock,
 }
 
-impl Embedded {
-    /// Opens (or makes) the file. `only` keeps this process to one consultation's queue.
-    pub async fn open(path: &Path, settings: &Settings, only: Option<&ConsultationId>) -> anyhow::Result<Self> {
+impl Storage {
+    /// The embedded shape: queue and store in one SQLite file. Opens (or makes) the file. `only` keeps this process to one consultation's queue.
+    pub async fn embedded(path: &Path, settings: &Settings, only: Option<&ConsultationId>) -> anyhow::Result<Self> {
         let clock = Clock::system();
         let database = Database::open(path).await.with_context(|| format!("store {}", path.display()))?;
         let limits = EmbeddedLimits {
@@ -84,6 +89,13 @@ impl Embedded {
             EmbeddedQueue::open(database.clone(), clock.clone(), &random_name()?, limits).await?.only(only.cloned());
         let store = SqliteStore::new(database, clock.clone());
         Ok(Self { queue: Arc::new(queue), store: Arc::new(store), clock })
+    }
+
+    /// A queue of its own beside a store in a file.
+    pub async fn beside(queue: Arc<dyn Queue>, clock: Clock, path: &Path) -> anyhow::Result<Self> {
+        let database = Database::open(path).await.with_context(|| format!("store {}", path.display()))?;
+        let store = SqliteStore::new(database, clock.clone());
+        Ok(Self { queue, store: Arc::new(store), clock })
     }
 
     /// What a worker needs, with a fresh pulse.
@@ -97,10 +109,75 @@ impl Embedded {
             settings: WorkerSettings {
                 batch: settings.batch,
                 renew_ms: (settings.lease_ms / 3).max(1),
+                limits: IntakeLimits { text_bytes: settings.max_text_bytes, ..IntakeLimits::default() },
                 ..WorkerSettings::default()
             },
+            stored: Arc::default(),
         }
     }
+}
+
+/// Whether the settings or the command line name a broker.
+pub fn names_a_broker(settings: &Settings, amqp: Option<&str>) -> bool {
+    amqp.is_some() || settings.rabbitmq.url.is_some() || settings.rabbitmq.url_file.is_some()
+}
+
+/// Everything about the broker. `amqp` is what the command line says: an address, or
+/// nothing but the wish; then the settings have the address.
+pub fn rabbit_config(settings: &Settings, amqp: Option<&str>, defaults: Defaults) -> anyhow::Result<RabbitConfig> {
+    let set = &settings.rabbitmq;
+    let (text, from) = if let Some(url) = amqp.filter(|url| !url.is_empty()) {
+        (url.to_owned(), "--amqp".to_owned())
+    } else if let Some(url) = &set.url {
+        (url.0.clone(), "rabbitmq.url (MOOTHALL_RABBITMQ_URL)".to_owned())
+    } else if let Some(path) = &set.url_file {
+        (read_text(path, "rabbitmq.url_file")?, format!("{}", path.display()))
+    } else {
+        anyhow::bail!(
+            "no broker is named: give --amqp amqp://HOST/VHOST, or set MOOTHALL_RABBITMQ_URL or rabbitmq.url_file"
+        );
+    };
+    let mut url = BrokerUrl::parse(&text).map_err(|why| anyhow::anyhow!("{from}: {why}"))?;
+    if from == "--amqp" && url.has_password() {
+        tracing::warn!(
+            "everybody on this machine can read the password in --amqp: set MOOTHALL_RABBITMQ_URL or rabbitmq.url_file"
+        );
+    }
+    if let Some(vhost) = &set.vhost {
+        url = url.with_vhost(vhost);
+    }
+    let mut names = Names::with_prefix(&set.prefix);
+    for (key, name) in names.entries() {
+        if let Some((_, given)) = set.names.iter().find(|(set, _)| *set == key) {
+            name.clone_from(given);
+        }
+    }
+    names.check().map_err(|why| anyhow::anyhow!("rabbitmq.{why}"))?;
+    let pem = |path: &Option<PathBuf>, key: &str| path.as_deref().map(|path| read_text(path, key)).transpose();
+    let identity = pem(&set.client_cert_file, "rabbitmq.client_cert_file")?
+        .zip(pem(&set.client_key_file, "rabbitmq.client_key_file")?)
+        .map(|(certificate, key)| (certificate.into_bytes(), key.into_bytes()));
+    let prefetch = if set.prefetch > 0 { set.prefetch } else { u16::try_from(settings.batch * 2).unwrap_or(u16::MAX) };
+    Ok(RabbitConfig {
+        url,
+        tls: Tls { ca: pem(&set.ca_file, "rabbitmq.ca_file")?, identity },
+        names,
+        mode: if set.declare { Mode::Declare } else { Mode::Check },
+        prefetch,
+        heartbeat_s: set.heartbeat_s,
+        timeout: Duration::from_millis(set.timeout_ms),
+        retry: set.retry_ms.iter().copied().map(Duration::from_millis).collect(),
+        max_message_bytes: set.max_message_bytes,
+        stall: Duration::from_millis(set.stall_ms),
+        delivery_budget: settings.max_attempts,
+        delivery_limit: set.delivery_limit,
+        defaults,
+        origin: set.origin.clone(),
+    })
+}
+
+fn read_text(path: &Path, key: &str) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{key}: {}", path.display()))
 }
 
 /// Where the store is: as set, else in the output folder's restricted part.
@@ -165,7 +242,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// This process's own name among workers.
-fn random_name() -> anyhow::Result<String> {
+pub fn random_name() -> anyhow::Result<String> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     Ok(hex::encode(bytes))

@@ -40,6 +40,20 @@ pub mod metric {
     pub const QUEUE_IN_FLIGHT: &str = "moothall_queue_in_flight";
     /// Given up on.
     pub const QUEUE_PARKED: &str = "moothall_queue_parked";
+    /// Messages that a broker has confirmed, by role.
+    pub const BROKER_PUBLISHED: &str = "moothall_broker_published_total";
+    /// Messages that were not confirmed and are sent again, by role.
+    pub const BROKER_PUBLISH_FAILED: &str = "moothall_broker_publish_failed_total";
+    /// Whether a lane's consumer is subscribed (1) or not (0).
+    pub const BROKER_SUBSCRIBED: &str = "moothall_broker_subscribed";
+    /// Times that a lane's consumer lost its connection.
+    pub const BROKER_LOST: &str = "moothall_broker_connections_lost_total";
+    /// Acknowledgements that came too late for their connection; the delivery comes again.
+    pub const BROKER_ACKS_LOST: &str = "moothall_broker_acks_lost_total";
+    /// Messages of the outbox that wait to be sent, by kind.
+    pub const OUTBOX_UNSENT: &str = "moothall_outbox_unsent";
+    /// Age of the oldest of them, in seconds, by kind.
+    pub const OUTBOX_OLDEST_SECONDS: &str = "moothall_outbox_oldest_seconds";
     /// Disclosures that no person has acknowledged.
     pub const DISCLOSURES_UNACKNOWLEDGED: &str = "moothall_disclosures_unacknowledged";
 }

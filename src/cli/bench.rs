@@ -12,7 +12,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Common, Failure, encoder_threads};
-use crate::app::{Embedded, LineJudge};
+use crate::app::{LineJudge, Storage};
 use crate::assess::read::{ReadHints, read};
 use crate::domain::comment::{Author, Comment, CommentId, CommentKey, SourceName};
 use crate::domain::reading::Reading;
@@ -188,7 +188,7 @@ async fn whole_line(
 ) -> Result<Took, Failure> {
     let folder = std::env::temp_dir().join(format!("moothall-bench-{}-{}", std::process::id(), threads));
     let result = async {
-        let embedded = Embedded::open(&folder.join("bench.db"), settings, None).await?;
+        let storage = Storage::embedded(&folder.join("bench.db"), settings, None).await?;
         let judge = Arc::new(LineJudge::start(models, Arc::clone(rulebook), threads)?);
         let source = SourceName::new("bench").context("a name")?;
         let comments = texts
@@ -213,9 +213,9 @@ async fn whole_line(
                 })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let deps = embedded.worker(judge, settings);
+        let deps = storage.worker(judge, settings);
         let started = (Instant::now(), processor_time()?);
-        embedded.queue.publish(&comments).await?;
+        storage.queue.publish(&comments).await?;
         worker::drain(&deps, &Shutdown::new(), |_| {}).await?;
         Ok(Took { wall: started.0.elapsed(), processor: processor_time()?.saturating_sub(started.1) })
     }

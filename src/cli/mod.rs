@@ -17,13 +17,15 @@ mod assess;
 mod bench;
 mod check_config;
 mod health;
+mod output;
 mod prepare;
 mod process;
 mod progress;
-mod publish;
 mod report;
 mod run;
 mod safeguarding;
+mod service;
+mod worker;
 
 /// Comment moderation and sentiment for public consultations.
 ///
@@ -63,6 +65,8 @@ enum Command {
     Process(process::Arguments),
     /// Serve: take comments over HTTP, judge them, keep the report up to date
     Run(run::Arguments),
+    /// Take comments from RabbitMQ, judge them and send the results; no pages
+    Worker(worker::Arguments),
     /// Possible disclosures of harm: list them, acknowledge them
     Safeguarding(safeguarding::Arguments),
     /// Write report and tables again from what is in the store
@@ -106,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Assess(arguments) => assess::run(&cli.common, arguments),
         Command::Bench(arguments) => bench::run(&cli.common, arguments),
         Command::Run(arguments) => run::run(&cli.common, arguments),
+        Command::Worker(arguments) => worker::run(&cli.common, arguments),
         Command::Health(arguments) => health::run(&cli.common, arguments),
         Command::CheckConfig => check_config::run(&cli.common),
         Command::Prepare(arguments) => prepare::run(&cli.common, arguments),

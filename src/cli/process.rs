@@ -10,10 +10,10 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::output::{self, Output};
 use super::progress::Line;
-use super::publish::{self, Output};
 use super::{Common, Failure, encoder_threads, usage};
-use crate::app::{Embedded, LineJudge};
+use crate::app::{LineJudge, Storage};
 use crate::domain::comment::SourceName;
 use crate::domain::rulebook::Rulebook;
 use crate::pipeline::intake::{self, IntakeCounts, IntakeDeps, IntakeLimits};
@@ -83,33 +83,33 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         }
     }
     let rulebook = Arc::new(rulebook);
-    publish::warn_without_contact(&rulebook);
+    output::warn_without_contact(&rulebook);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let shutdown = stop_on_interrupt();
-        let embedded = arguments.output.open(&settings, Some(&rulebook.consultation.id)).await?;
+        let storage = arguments.output.open(&settings, Some(&rulebook.consultation.id)).await?;
         let threads = encoder_threads(if arguments.threads > 0 { arguments.threads } else { settings.threads });
         let judge = Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), threads)?);
-        publish::check_version(&embedded, &rulebook, judge.as_ref(), arguments.adopt).await?;
+        output::check_version(&storage, &rulebook, judge.as_ref(), arguments.adopt).await?;
 
         let mut counts = IntakeCounts::default();
         for file in &arguments.files {
-            let read = take_in(&embedded, file, &options, &settings, &shutdown).await?;
+            let read = take_in(&storage, file, &options, &settings, &shutdown).await?;
             counts.read += read.read;
             counts.new += read.new;
             counts.known += read.known;
             counts.failed += read.failed;
         }
-        let ended = work_off(&embedded, judge, &settings, &rulebook, &shutdown).await?;
+        let ended = work_off(&storage, judge, &settings, &rulebook, &shutdown).await?;
         if ended != Ended::Drained || shutdown.stop_intake.is_cancelled() {
             eprintln!("stopped; nothing is lost. Run the same command again and it goes on from here.");
             return Ok(ExitCode::FAILURE);
         }
-        let outcome = publish::write(&embedded, &rulebook, &manifest, &arguments.output, as_at).await?;
+        let outcome = output::write(&storage, &rulebook, &manifest, &arguments.output, as_at).await?;
         if counts.new == 0 && counts.read > 0 {
             println!("Nothing new: all {} rows were here already, and nothing was changed.\n", counts.read);
         }
-        publish::print(&outcome, &arguments.output, &rulebook);
+        output::print(&outcome, &arguments.output, &rulebook);
         Ok(if arguments.strict && counts.failed > 0 { ExitCode::from(3) } else { ExitCode::SUCCESS })
     })
 }
@@ -129,7 +129,7 @@ fn file_options(arguments: &Arguments, settings: &Settings, rulebook: &Rulebook)
 
 /// Puts one file's comments on the queue.
 async fn take_in(
-    embedded: &Embedded,
+    storage: &Storage,
     file: &std::path::Path,
     options: &FileOptions,
     settings: &Settings,
@@ -156,8 +156,8 @@ async fn take_in(
         .fuse()
     };
     let deps = IntakeDeps {
-        queue: Arc::clone(&embedded.queue),
-        failed: Arc::clone(&embedded.store) as Arc<dyn FailedRows>,
+        queue: Arc::clone(&storage.queue),
+        failed: Arc::clone(&storage.store) as Arc<dyn FailedRows>,
         limits: IntakeLimits { text_bytes: settings.max_text_bytes, ..IntakeLimits::default() },
     };
     let counts = intake::run(intake::read_ahead(rows), &deps, shutdown, |_| {
@@ -183,19 +183,19 @@ async fn take_in(
 
 /// Judges everything that waits, with a progress bar.
 async fn work_off(
-    embedded: &Embedded,
+    storage: &Storage,
     judge: Arc<LineJudge>,
     settings: &Settings,
     rulebook: &Rulebook,
     shutdown: &Shutdown,
 ) -> Result<Ended, Failure> {
-    let waiting = embedded.queue.depth(Some(&rulebook.consultation.id)).await?;
+    let waiting = storage.queue.depth(Some(&rulebook.consultation.id)).await?;
     let total = waiting.waiting + waiting.in_flight;
     if total == 0 {
         return Ok(Ended::Drained);
     }
     let line = Line::comments("judging", total);
-    let deps = embedded.worker(judge, settings);
+    let deps = storage.worker(judge, settings);
     let ended = worker::drain(&deps, shutdown, |progress| line.set(progress.ended())).await?;
     line.finish(&format!("{total} comments judged"));
     Ok(ended)

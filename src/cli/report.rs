@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::publish::{self, Output};
+use super::output::{self, Output};
 use super::{Common, Failure};
 
 /// Options of `report`.
@@ -23,9 +23,9 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     super::existing(&arguments.output.store_path(&settings))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let embedded = arguments.output.open(&settings, None).await?;
-        let outcome = publish::write(&embedded, &rulebook, &manifest, &arguments.output, as_at).await?;
-        publish::print(&outcome, &arguments.output, &rulebook);
+        let storage = arguments.output.open(&settings, None).await?;
+        let outcome = output::write(&storage, &rulebook, &manifest, &arguments.output, as_at).await?;
+        output::print(&outcome, &arguments.output, &rulebook);
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -1,4 +1,4 @@
-//! `moothall run`: intake, worker and pages as one service on the embedded queue.
+//! `moothall run`: intake, workers and pages as one service.
 
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
@@ -10,21 +10,21 @@ use clap::Args;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 
-use super::publish::{self, Output};
-use super::{Common, Failure, encoder_threads};
-use crate::app::{Embedded, LineJudge};
+use super::output::{self, Output};
+use super::service::{self, Service};
+use super::{Common, Failure};
+use crate::app::Storage;
 use crate::domain::comment::{ConsultationId, SourceName};
 use crate::domain::rulebook::Rulebook;
 use crate::engine::manifest::ManifestFile;
-use crate::lifecycle::{self, Lifecycle};
+use crate::lifecycle;
 use crate::pipeline::intake::IntakeLimits;
 use crate::pipeline::ports::Funnel;
 use crate::pipeline::shutdown::Shutdown;
-use crate::pipeline::{watch, worker};
 use crate::settings::Settings;
 use crate::telemetry;
-use crate::web::router::Defaults;
 use crate::web::{WebDeps, WebLimits, router, serve};
+use crate::wire::incoming::Defaults;
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -35,10 +35,7 @@ use crate::web::{WebDeps, WebLimits, router, serve};
     SIGTERM finishes what is in hand and exits 0; a second one leaves it for the next start.")]
 pub struct Arguments {
     #[command(flatten)]
-    output: Output,
-    /// Judge what is in the store anew when models, policy or codebook have changed
-    #[arg(long)]
-    adopt: bool,
+    service: service::Arguments,
 }
 
 /// Serves until asked to stop.
@@ -47,76 +44,45 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let (manifest, rulebook) = common.rulebook(&settings)?;
     super::start_logging(&settings, "info");
     let metrics = telemetry::init_metrics()?;
-    let rulebook = Arc::new(rulebook);
-    if rulebook.consultation.safeguarding_contact.is_none() {
-        tracing::warn!(
-            consultation = %rulebook.consultation.id,
-            "nobody is named to read disclosures of harm: set safeguarding_contact in consultation.toml"
-        );
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         // The port first: a second service on it must not touch the store.
         let listener = TcpListener::bind(settings.listen).await.with_context(|| {
             format!("cannot listen on {}: choose another with MOOTHALL_SERVER_LISTEN", settings.listen)
         })?;
-        let consultation = rulebook.consultation.id.clone();
-        let embedded = arguments.output.open(&settings, Some(&consultation)).await?;
-        let judge =
-            Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), encoder_threads(settings.threads))?);
-        publish::check_version(&embedded, &rulebook, judge.as_ref(), arguments.adopt).await?;
-        let deps = embedded.worker(judge, &settings);
-
-        let mut service = Lifecycle::new(deps.pulse.clone(), Duration::from_millis(settings.grace_ms));
-        let shutdown = service.shutdown();
+        let service = Service::open(&arguments.service, settings, manifest, rulebook).await?;
+        let mut lifecycle = service.lifecycle();
+        let shutdown = lifecycle.shutdown();
         let page = Page::default();
+        let consultation = service.rulebook.consultation.id.clone();
         let web = WebDeps {
-            queue: Arc::clone(&embedded.queue),
-            store: Arc::clone(&embedded.store),
+            queue: Arc::clone(&service.storage.queue),
+            store: Arc::clone(&service.storage.store),
             report: Arc::new(page.source()),
-            pulse: deps.pulse.clone(),
-            clock: embedded.clock.clone(),
-            defaults: Defaults {
-                consultation: consultation.clone(),
-                source: SourceName::new("http").context("a name")?,
-                fields: settings.fields.clone(),
-            },
+            pulse: service.pulse.clone(),
+            clock: service.storage.clock.clone(),
+            defaults: Defaults { source: SourceName::new("http").context("a name")?, ..service.defaults.clone() },
             knows: Arc::new(move |asked: &ConsultationId| *asked == consultation),
             metrics: Some(Arc::new(move || metrics.render())),
-            limits: limits(&settings),
+            limits: limits(&service.settings),
         };
-        tracing::info!(
-            address = %settings.listen,
-            consultation = %rulebook.consultation.id,
-            pipeline = %rulebook.version,
-            models = %rulebook.model_version,
-            "moothall runs"
-        );
-        let watched = (Arc::clone(&embedded.queue), Arc::clone(&embedded.store), deps.pulse.clone(), shutdown.clone());
-        service.spawn("watch", async move {
-            watch::run(watched.0, watched.1, watched.2, watched.3).await;
-            Ok(())
-        });
+        service.announce();
         let stop = shutdown.clone();
-        service.spawn("web", async move { Ok(serve(listener, router(web), stop).await?) });
-        let stop = shutdown.clone();
-        service.spawn("worker", async move {
-            worker::run(&deps, &stop, |_| {}).await;
-            Ok(())
-        });
+        lifecycle.spawn("web", async move { Ok(serve(listener, router(web), stop).await?) });
+        service.start(&mut lifecycle)?;
         let reporter = Reporter {
-            embedded,
-            rulebook: Arc::clone(&rulebook),
-            manifest,
-            output: arguments.output.clone(),
-            every: Duration::from_millis(settings.report_every_ms),
+            storage: service.storage.clone(),
+            rulebook: Arc::clone(&service.rulebook),
+            manifest: service.manifest.clone(),
+            output: arguments.service.output.clone(),
+            every: Duration::from_millis(service.settings.report_every_ms),
             page,
         };
-        service.spawn("report", async move {
+        lifecycle.spawn("report", async move {
             reporter.run(&shutdown).await;
             Ok(())
         });
-        service.run(lifecycle::signals()?).await?;
+        lifecycle.run(lifecycle::signals()?).await?;
         tracing::info!("stopped; what was not judged waits for the next start");
         Ok(ExitCode::SUCCESS)
     })
@@ -152,7 +118,7 @@ impl Page {
 
 /// Writes the output folder again whenever comments have changed.
 struct Reporter {
-    embedded: Embedded,
+    storage: Storage,
     rulebook: Arc<Rulebook>,
     manifest: ManifestFile,
     output: Output,
@@ -178,8 +144,8 @@ impl Reporter {
     /// Writes the report unless nothing has changed since `last`.
     async fn turn(&self, last: Option<(Funnel, usize)>) -> Result<Option<(Funnel, usize)>, Failure> {
         let consultation = &self.rulebook.consultation.id;
-        let funnel = self.embedded.store.funnel(consultation).await?;
-        let disclosures = self.embedded.store.disclosures(Some(consultation)).await?;
+        let funnel = self.storage.store.funnel(consultation).await?;
+        let disclosures = self.storage.store.disclosures(Some(consultation)).await?;
         let unread = disclosures.iter().filter(|disclosure| disclosure.acknowledged.is_none()).count();
         if unread > 0 {
             // Said again and again, on purpose, until somebody has acknowledged them.
@@ -189,7 +155,7 @@ impl Reporter {
             return Ok(last);
         }
         let outcome =
-            publish::write(&self.embedded, &self.rulebook, &self.manifest, &self.output, Timestamp::now()).await?;
+            output::write(&self.storage, &self.rulebook, &self.manifest, &self.output, Timestamp::now()).await?;
         self.page.set(tokio::fs::read(&outcome.report).await?);
         Ok(Some((funnel, unread)))
     }

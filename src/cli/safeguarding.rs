@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::publish::Output;
+use super::output::Output;
 use super::{Common, Failure, usage};
 use crate::domain::comment::{CommentId, CommentKey, SourceName};
 use crate::export::cells::neutral;
@@ -50,8 +50,8 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         .ok_or_else(|| usage("--consultation is empty"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let embedded = arguments.output.open(&settings, None).await?;
-        let disclosures = embedded.store.disclosures(Some(&consultation)).await?;
+        let storage = arguments.output.open(&settings, None).await?;
+        let disclosures = storage.store.disclosures(Some(&consultation)).await?;
         match &arguments.action {
             Action::List { text } => {
                 list(&disclosures, *text);
@@ -74,7 +74,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
                 match found.as_slice() {
                     [] => Err(usage(&format!("no disclosure has the id `{id}` in consultation `{consultation}`"))),
                     [key] => {
-                        embedded.store.acknowledge(key, by.trim()).await?;
+                        storage.store.acknowledge(key, by.trim()).await?;
                         println!("acknowledged: {id} by {}", neutral(by.trim()));
                         Ok(ExitCode::SUCCESS)
                     }

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod identity;
 pub mod intake;
 mod judging;
+pub mod outbox;
 pub mod ports;
 pub mod pulse;
 pub mod shutdown;

@@ -19,8 +19,10 @@ struct Inner {
 
 impl Pulse {
     /// Says that `part` (`engine`, `queue`, `store`, ...) cannot do its work, and why.
-    pub fn trouble(&self, part: &'static str, why: impl Into<String>) {
-        self.lock().insert(part, why.into());
+    /// Returns whether that is news, so that a log says it once.
+    pub fn trouble(&self, part: &'static str, why: impl Into<String>) -> bool {
+        let why = why.into();
+        self.lock().insert(part, why.clone()).is_none_or(|before| before != why)
     }
 
     /// Says that `part` works (again).

@@ -23,7 +23,7 @@ pub async fn run(queue: Arc<dyn Queue>, store: Arc<dyn Store>, pulse: Pulse, shu
 pub async fn look(queue: &dyn Queue, store: &dyn Store, pulse: &Pulse) {
     match store.ping().await {
         Ok(()) => pulse.well("store"),
-        Err(error) => pulse.trouble("store", error.to_string()),
+        Err(error) => _ = pulse.trouble("store", error.to_string()),
     }
     match queue.depth(None).await {
         Ok(depth) => {
@@ -32,7 +32,7 @@ pub async fn look(queue: &dyn Queue, store: &dyn Store, pulse: &Pulse) {
             metrics::gauge!(metric::QUEUE_IN_FLIGHT).set(depth.in_flight as f64);
             metrics::gauge!(metric::QUEUE_PARKED).set(depth.parked as f64);
         }
-        Err(error) => pulse.trouble("queue", error.to_string()),
+        Err(error) => _ = pulse.trouble("queue", error.to_string()),
     }
     match store.disclosures(None).await {
         Ok(all) => {

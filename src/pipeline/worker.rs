@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::clock::Clock;
 use super::intake::IntakeLimits;
 use super::judging::{ENGINE_PAUSE_MS, Outcome, judge_and_record};
@@ -40,6 +42,8 @@ pub struct WorkerDeps {
     pub clock: Clock,
     /// How much, how often.
     pub settings: WorkerSettings,
+    /// Rung after something was stored, for the relay of the outbox.
+    pub stored: Arc<Notify>,
 }
 
 /// How much a worker takes at once, and how often it looks.
@@ -219,6 +223,9 @@ async fn turn(deps: &WorkerDeps, shutdown: &Shutdown, totals: &mut Progress) -> 
         give_back(deps, &tags).await;
         return Turn::Abandoned;
     };
+    if outcome.progress.recorded > 0 {
+        deps.stored.notify_waiters();
+    }
     settle(deps, &outcome.settlements).await;
     totals.add(outcome.progress);
     count(outcome.progress);

@@ -196,6 +196,17 @@ impl<'t, 'p> Keys<'t, 'p> {
         })
     }
 
+    /// A list of whole numbers from `lowest` up; absent is `None`.
+    pub fn whole_list(&mut self, name: &str, lowest: i64) -> Option<Vec<i64>> {
+        let list = self.get(name)?.as_array();
+        let numbers: Option<Vec<i64>> =
+            list.and_then(|list| list.iter().map(|item| item.as_integer().filter(|n| *n >= lowest)).collect());
+        if numbers.is_none() {
+            self.wrong(name, format!("must be a list of whole numbers from {lowest} up"));
+        }
+        numbers
+    }
+
     /// A time such as `2026-11-30T23:59:59Z`; absent or empty is `None`.
     pub fn time(&mut self, name: &str) -> Option<jiff::Timestamp> {
         let text = match self.get(name)? {

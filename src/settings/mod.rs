@@ -7,6 +7,7 @@ pub mod codebook;
 pub mod consultation;
 pub mod keys;
 pub mod policy;
+pub mod rabbitmq;
 pub mod rulebook;
 pub mod service;
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use toml::{Table, Value};
 
 use super::keys::{Keys, Problems, parse};
+use super::rabbitmq::RabbitSettings;
 use crate::wire::incoming::FieldMap;
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -39,6 +40,8 @@ pub struct Settings {
     pub report_every_ms: u64,
     /// Grace after the first signal, in milliseconds.
     pub grace_ms: u64,
+    /// The broker.
+    pub rabbitmq: RabbitSettings,
     /// Log level.
     pub log_level: String,
     /// Whether logs are JSON lines.
@@ -113,6 +116,7 @@ impl Settings {
         let mut keys = Keys::new(&table, file, "shutdown", problems);
         let grace_ms = keys.whole("grace_ms", 0);
         keys.finish();
+        let rabbitmq = RabbitSettings::read(&section("rabbitmq"), file, problems);
         let table = section("log");
         let mut keys = Keys::new(&table, file, "log", problems);
         let log_level = keys.choice("level", &["error", "warn", "info", "debug", "trace"]);
@@ -132,6 +136,7 @@ impl Settings {
             fields: fields.ok()?,
             report_every_ms: report_every_ms? as u64,
             grace_ms: grace_ms? as u64,
+            rabbitmq: rabbitmq?,
             log_level: log_level?,
             log_json: log_format? == "json",
         })
@@ -169,7 +174,9 @@ fn overlay_environment(layers: &mut Table, env: &dyn Fn(&str) -> Option<String>,
                 },
                 Value::Array(_) => {
                     let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-                    *value = Value::Array(items.map(|item| Value::String(item.to_owned())).collect());
+                    let item =
+                        |item: &str| item.parse().map_or_else(|_| Value::String(item.to_owned()), Value::Integer);
+                    *value = Value::Array(items.map(item).collect());
                 }
                 _ => *value = Value::String(text),
             }

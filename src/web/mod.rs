@@ -15,5 +15,6 @@ mod health;
 mod report;
 pub mod router;
 
+pub use health::{Probes, probes};
 pub use report::ReportSource;
 pub use router::{WebDeps, WebLimits, router, serve};

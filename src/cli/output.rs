@@ -1,4 +1,4 @@
-//! What `process` and `report` share: the output folder and the last words on the terminal.
+//! What `process`, `report` and the services share: the output folder and the last words on the terminal.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::progress::Line;
 use super::{Failure, environment};
-use crate::app::{self, Embedded, LineJudge};
+use crate::app::{self, LineJudge, Storage};
 use crate::assess::redact;
 use crate::domain::comment::ConsultationId;
 use crate::domain::rulebook::Rulebook;
@@ -42,12 +42,17 @@ impl Output {
         app::store_path(self.store.as_deref(), settings, &self.out)
     }
 
-    /// Makes the folders and opens queue and store; `only` keeps to one consultation's queue.
-    pub async fn open(&self, settings: &Settings, only: Option<&ConsultationId>) -> Result<Embedded, Failure> {
+    /// Makes the output folder and its restricted part.
+    pub fn make_folders(&self) -> Result<(), Failure> {
         std::fs::create_dir_all(&self.out)
             .map_err(|error| anyhow::anyhow!("folder {}: {error}", self.out.display()))?;
-        app::private_folder(&self.out.join(export::RESTRICTED))?;
-        Ok(Embedded::open(&self.store_path(settings), settings, only).await?)
+        Ok(app::private_folder(&self.out.join(export::RESTRICTED))?)
+    }
+
+    /// Makes the folders and opens queue and store; `only` keeps to one consultation's queue.
+    pub async fn open(&self, settings: &Settings, only: Option<&ConsultationId>) -> Result<Storage, Failure> {
+        self.make_folders()?;
+        Ok(Storage::embedded(&self.store_path(settings), settings, only).await?)
     }
 }
 
@@ -64,13 +69,13 @@ pub fn warn_without_contact(rulebook: &Rulebook) {
 
 /// Refuses to mix judgements of two rulebooks; with `adopt` judges the stored comments anew.
 pub async fn check_version(
-    embedded: &Embedded,
+    storage: &Storage,
     rulebook: &Rulebook,
     judge: &LineJudge,
     adopt: bool,
 ) -> Result<(), Failure> {
     let consultation = &rulebook.consultation.id;
-    let active = embedded.store.active_version(consultation).await?;
+    let active = storage.store.active_version(consultation).await?;
     match active {
         Some(active) if active != rulebook.version && !adopt => {
             return Err(Failure::Usage(anyhow::anyhow!(
@@ -79,21 +84,21 @@ pub async fn check_version(
                 rulebook.version
             )));
         }
-        Some(active) if active != rulebook.version => retag(embedded, rulebook, judge).await?,
+        Some(active) if active != rulebook.version => retag(storage, rulebook, judge).await?,
         _ => {}
     }
-    embedded.store.adopt_version(consultation, &rulebook.version).await?;
+    storage.store.adopt_version(consultation, &rulebook.version).await?;
     Ok(())
 }
 
 /// Judges every stored comment anew under the rulebook.
-async fn retag(embedded: &Embedded, rulebook: &Rulebook, judge: &LineJudge) -> Result<(), Failure> {
+async fn retag(storage: &Storage, rulebook: &Rulebook, judge: &LineJudge) -> Result<(), Failure> {
     let consultation = &rulebook.consultation.id;
-    let funnel = embedded.store.funnel(consultation).await?;
+    let funnel = storage.store.funnel(consultation).await?;
     let line = Line::comments("judging anew", funnel.received() - funnel.failed);
     let (mut after, mut done) = (-1, 0);
     loop {
-        let page = embedded.store.page(consultation, after, 128).await?;
+        let page = storage.store.page(consultation, after, 128).await?;
         let Some(last) = page.last() else { break };
         after = last.sequence;
         done += page.len() as u64;
@@ -106,7 +111,7 @@ async fn retag(embedded: &Embedded, rulebook: &Rulebook, judge: &LineJudge) -> R
             .zip(assessments)
             .map(|((comment, sequence), assessment)| Judged { comment, sequence, assessment })
             .collect();
-        embedded.store.record(&judged).await?;
+        storage.store.record(&judged).await?;
         line.set(done);
     }
     line.finish(&format!("{done} comments judged anew under {}", rulebook.version));
@@ -115,7 +120,7 @@ async fn retag(embedded: &Embedded, rulebook: &Rulebook, judge: &LineJudge) -> R
 
 /// Writes report and tables.
 pub async fn write(
-    embedded: &Embedded,
+    storage: &Storage,
     rulebook: &Rulebook,
     manifest: &ManifestFile,
     output: &Output,
@@ -126,7 +131,7 @@ pub async fn write(
         out_dir: output.out.clone(),
         as_at,
         pseudonym_key: app::pseudonym_key(&restricted, &environment)?,
-        in_queue: embedded.queue.depth(Some(&rulebook.consultation.id)).await?,
+        in_queue: storage.queue.depth(Some(&rulebook.consultation.id)).await?,
         restricted: true,
         redactor: Arc::new(|text, pii| {
             let redacted = redact::redact(text, pii);
@@ -139,7 +144,7 @@ pub async fn write(
         },
         reliability: reliability(manifest, rulebook),
     };
-    Ok(export::write_all(embedded.store.as_ref(), rulebook, options).await?)
+    Ok(export::write_all(storage.store.as_ref(), rulebook, options).await?)
 }
 
 /// The measured figures of the heads that this rulebook uses, from the manifest.

@@ -1,0 +1,210 @@
+//! Looking at the broker's queues from outside: counts, parked messages, replay.
+
+use std::sync::Arc;
+
+use lapin::Connection;
+use lapin::message::BasicGetMessage;
+use lapin::options::{BasicAckOptions, BasicGetOptions};
+
+use super::connection::{BrokerError, channel, connect, in_time};
+use super::consumer::passive;
+use super::message::{Envelope, Message, key_of, now_us};
+use super::publisher::Sender;
+use super::topology::{PROBE, establish, short};
+use super::{Lane, RabbitConfig};
+use crate::domain::comment::ConsultationId;
+use crate::pipeline::ports::ParkedArrival;
+use crate::pipeline::pulse::Pulse;
+
+/// What a queue is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Comments that wait for a worker.
+    Lane(Lane),
+    /// Comments that wait for another attempt.
+    Retry(Lane),
+    /// Given up on, kept with a reason.
+    Parked,
+    /// Results that wait for whoever reads them.
+    Results,
+    /// Safeguarding alerts that wait for whoever reads them.
+    Alerts,
+    /// Messages that led nowhere.
+    Unrouted,
+}
+
+/// One queue as the broker tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueState {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Messages ready to be delivered; those in a worker's hand are not told here.
+    pub ready: u64,
+    /// Who reads it.
+    pub consumers: u64,
+}
+
+/// All queues.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// In the order in which a comment meets them.
+    pub queues: Vec<QueueState>,
+}
+
+impl Inspection {
+    fn sum(&self, of: impl Fn(Purpose) -> bool) -> u64 {
+        self.queues.iter().filter(|queue| of(queue.purpose)).map(|queue| queue.ready).sum()
+    }
+
+    /// Comments that wait, for a worker or for another attempt.
+    pub fn waiting(&self) -> u64 {
+        self.sum(|purpose| matches!(purpose, Purpose::Lane(_) | Purpose::Retry(_)))
+    }
+
+    /// Messages that were given up on.
+    pub fn parked(&self) -> u64 {
+        self.sum(|purpose| purpose == Purpose::Parked)
+    }
+
+    /// Messages that led nowhere.
+    pub fn unrouted(&self) -> u64 {
+        self.sum(|purpose| purpose == Purpose::Unrouted)
+    }
+}
+
+fn queues(config: &RabbitConfig) -> Vec<(String, Purpose)> {
+    let names = &config.names;
+    let mut queues = Vec::new();
+    for lane in Lane::ALL {
+        queues.push((names.queue(lane).to_owned(), Purpose::Lane(lane)));
+        queues.extend(config.retry.iter().map(|pause| (names.retry_queue(lane, *pause), Purpose::Retry(lane))));
+    }
+    queues.push((names.parked_queue.clone(), Purpose::Parked));
+    queues.push((names.results_queue.clone(), Purpose::Results));
+    queues.push((names.alerts_queue.clone(), Purpose::Alerts));
+    queues.push((names.unrouted_queue.clone(), Purpose::Unrouted));
+    queues
+}
+
+/// Looks at every queue over a connection of its own. Asks for no right but to connect.
+pub async fn inspect(config: &RabbitConfig) -> Result<Inspection, BrokerError> {
+    let connection = connect(config, "inspection").await?;
+    let inspection = over(config, &connection).await;
+    close(config, &connection).await;
+    inspection
+}
+
+/// Looks at every queue over an open connection.
+pub(super) async fn over(config: &RabbitConfig, connection: &Connection) -> Result<Inspection, BrokerError> {
+    let channel = channel(config, connection).await?;
+    let mut inspection = Inspection::default();
+    for (name, purpose) in queues(config) {
+        let (ready, consumers) = passive(config, &channel, &name).await?;
+        inspection.queues.push(QueueState { name, purpose, ready, consumers });
+    }
+    let _ = tokio::time::timeout(config.timeout, channel.close(200, "bye".into())).await;
+    Ok(inspection)
+}
+
+/// Checks everything that work needs: connecting, the topology, and a confirmed publish,
+/// which an alarm or a missing right would stop.
+///
+/// # Errors
+/// The first thing that is in the way.
+pub async fn probe(config: &Arc<RabbitConfig>) -> Result<Inspection, BrokerError> {
+    let connection = connect(config, "doctor").await?;
+    let checked = establish(config, &connection).await;
+    let inspection = match checked {
+        Ok(()) => over(config, &connection).await,
+        Err(error) => Err(error),
+    };
+    close(config, &connection).await;
+    let inspection = inspection?;
+    let sender = Sender::new(Arc::clone(config), "doctor", Pulse::default());
+    let message = Message::event(&config.names.in_exchange, PROBE.to_owned(), "probe", now_us(), Vec::new());
+    let sent = sender.send(vec![message]).await;
+    sender.close().await;
+    sent.into_iter().collect::<Result<(), _>>()?;
+    Ok(inspection)
+}
+
+async fn close(config: &RabbitConfig, connection: &Connection) {
+    let _ = tokio::time::timeout(config.timeout, connection.close(200, "bye".into())).await;
+}
+
+/// Takes one parked message without settling it.
+async fn get(config: &RabbitConfig, channel: &lapin::Channel) -> Result<Option<BasicGetMessage>, BrokerError> {
+    let getting = channel.basic_get(short(&config.names.parked_queue), BasicGetOptions::default());
+    in_time(config.timeout, "basic.get", getting).await
+}
+
+fn envelope(message: &BasicGetMessage) -> Envelope {
+    Envelope { routing_key: message.routing_key.to_string(), properties: message.properties.clone() }
+}
+
+/// Parked arrivals, oldest first. They are taken and given back by closing the channel,
+/// which keeps their order.
+pub(super) async fn parked(
+    config: &RabbitConfig,
+    consultation: Option<&ConsultationId>,
+    limit: u32,
+) -> Result<Vec<ParkedArrival>, BrokerError> {
+    let connection = connect(config, "parked").await?;
+    let channel = channel(config, &connection).await?;
+    let mut found = Vec::new();
+    while found.len() < limit as usize {
+        let Some(message) = get(config, &channel).await? else { break };
+        let envelope = envelope(&message);
+        let key = key_of(&message.data, &config.defaults);
+        if consultation.is_some_and(|wanted| key.as_ref().is_none_or(|key| key.consultation != *wanted)) {
+            continue;
+        }
+        found.push(ParkedArrival {
+            key,
+            sequence: envelope.sequence(serde_json::from_slice(&message.data).ok().as_ref(), now_us()),
+            attempts: envelope.attempts_before(),
+            reason: envelope.reason(),
+        });
+    }
+    close(config, &connection).await;
+    Ok(found)
+}
+
+/// Sends parked messages to their lanes again, with a fresh budget; each is taken off
+/// only after its copy is confirmed. What is parked again meanwhile is not replayed again.
+pub(super) async fn replay(
+    config: &RabbitConfig,
+    sender: &Sender,
+    consultation: Option<&ConsultationId>,
+) -> Result<u64, BrokerError> {
+    let connection = connect(config, "replay").await?;
+    let channel = channel(config, &connection).await?;
+    let (waiting, _) = passive(config, &channel, &config.names.parked_queue).await?;
+    let mut replayed = 0;
+    for _ in 0..waiting {
+        let Some(message) = get(config, &channel).await? else { break };
+        if let Some(wanted) = consultation
+            && key_of(&message.data, &config.defaults).is_none_or(|key| key.consultation != *wanted)
+        {
+            continue;
+        }
+        let envelope = envelope(&message);
+        // Our own copies carry the lane as routing key, and so do the broker's dead letters.
+        let lane = if envelope.routing_key == Lane::Urgent.key() { Lane::Urgent } else { Lane::Work };
+        let key = envelope.came_by(lane);
+        let first_seen = envelope.sequence(serde_json::from_slice(&message.data).ok().as_ref(), now_us());
+        let copy = Message {
+            exchange: config.names.in_exchange.clone(),
+            properties: envelope.copy(0, first_seen, None, &key),
+            routing_key: key,
+            body: message.data.clone(),
+        };
+        sender.send(vec![copy]).await.into_iter().collect::<Result<(), _>>()?;
+        in_time(config.timeout, "basic.ack", message.acker.ack(BasicAckOptions::default())).await?;
+        replayed += 1;
+    }
+    close(config, &connection).await;
+    Ok(replayed)
+}

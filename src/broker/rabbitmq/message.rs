@@ -1,0 +1,244 @@
+//! A broker's message as a delivery, and the copies that are made of it.
+
+use jiff::Timestamp;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use serde_json::Value;
+
+use super::Lane;
+use super::topology::short;
+use crate::domain::comment::CommentKey;
+use crate::pipeline::ports::Arrival;
+use crate::wire::incoming::{Defaults, event_time_us, incoming};
+
+/// Counted attempts before this one.
+const ATTEMPTS: &str = "moothall-attempts";
+/// When it was first seen, in microseconds since 1970: kept by every copy, so that order survives retries.
+const FIRST_SEEN: &str = "moothall-first-seen-us";
+/// Why it is where it is.
+const REASON: &str = "moothall-reason";
+/// The routing key that it came with.
+const CAME_BY: &str = "moothall-routing-key";
+/// Set by the broker on quorum queues: earlier deliveries that were not acknowledged.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+
+/// Headers that the broker adds. A copy that kept them could be taken for a dead-letter
+/// cycle and be dropped (seen with 3.10), so every copy starts without them.
+const BROKER_HEADERS: [&str; 8] = [
+    "x-death",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-first-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+    "x-last-death-exchange",
+    DELIVERY_COUNT,
+];
+
+/// Persistent: it survives the broker's restart.
+const PERSISTENT: u8 = 2;
+
+/// A message to be published.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub exchange: String,
+    pub routing_key: String,
+    pub properties: BasicProperties,
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    /// An event with a stable id.
+    pub fn event(exchange: &str, routing_key: String, id: &str, first_seen_us: i64, body: Vec<u8>) -> Self {
+        let mut headers = FieldTable::default();
+        headers.insert(FIRST_SEEN.into(), AMQPValue::LongLongInt(first_seen_us));
+        let properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type(crate::wire::event::CONTENT_TYPE.into())
+            .with_message_id(short(id))
+            .with_timestamp(first_seen_us.max(0) as u64 / 1_000_000)
+            .with_headers(headers);
+        Self { exchange: exchange.to_owned(), routing_key, properties, body }
+    }
+}
+
+/// What came with a message, beside its body.
+#[derive(Clone, Debug)]
+pub(super) struct Envelope {
+    pub routing_key: String,
+    pub properties: BasicProperties,
+}
+
+impl Envelope {
+    fn header(&self, name: &str) -> Option<&AMQPValue> {
+        self.properties.headers().as_ref()?.inner().get(name)
+    }
+
+    /// Counted attempts before this one: ours, and deliveries that the broker saw fail.
+    pub fn attempts_before(&self) -> u32 {
+        let own = self.header(ATTEMPTS).and_then(whole).unwrap_or(0);
+        let seen = self.header(DELIVERY_COUNT).and_then(whole).unwrap_or(0);
+        u32::try_from(own.saturating_add(seen).clamp(0, i64::from(u32::MAX))).unwrap_or(u32::MAX)
+    }
+
+    /// Position of the arrival: what an earlier copy noted, else what the sender says, else now.
+    pub fn sequence(&self, body: Option<&Value>, now_us: i64) -> i64 {
+        self.header(FIRST_SEEN)
+            .and_then(whole)
+            .or_else(|| body.and_then(event_time_us))
+            .or_else(|| i64::try_from((*self.properties.timestamp())?).ok()?.checked_mul(1_000_000))
+            .filter(|at| *at > 0)
+            .unwrap_or(now_us)
+    }
+
+    /// The routing key that the message first came with.
+    pub fn came_by(&self, lane: Lane) -> String {
+        let noted = self.header(CAME_BY).and_then(words);
+        // The broker notes its own dead letters only so.
+        let dead = || {
+            let AMQPValue::FieldArray(deaths) = self.header("x-death")? else { return None };
+            let AMQPValue::FieldTable(first) = deaths.as_slice().last()? else { return None };
+            let AMQPValue::FieldArray(keys) = first.inner().get("routing-keys")? else { return None };
+            keys.as_slice().first().and_then(words)
+        };
+        let key = noted.or_else(dead).unwrap_or_else(|| self.routing_key.clone());
+        // What has only an inner key (a dead letter of another broker version) goes to its lane.
+        if lane.takes(&key) { key } else { lane.default_key().to_owned() }
+    }
+
+    /// Why it was parked: our reason, else the broker's.
+    pub fn reason(&self) -> String {
+        self.header(REASON).and_then(words).unwrap_or_else(|| {
+            let broker = self.header("x-first-death-reason").and_then(words);
+            match broker.as_deref() {
+                Some("delivery_limit") => {
+                    "the broker's delivery limit is spent: it ended or outlived every worker that took it".to_owned()
+                }
+                Some(other) => format!("dead-lettered by the broker: {other}"),
+                None => "no reason was noted".to_owned(),
+            }
+        })
+    }
+
+    /// The properties of a copy: everything that the sender set, and our own notes.
+    pub fn copy(&self, attempts: u32, first_seen_us: i64, reason: Option<&str>, came_by: &str) -> BasicProperties {
+        let mut headers = FieldTable::default();
+        if let Some(sent) = self.properties.headers() {
+            for (name, value) in sent.inner() {
+                if !BROKER_HEADERS.contains(&name.as_str()) {
+                    headers.insert(name.clone(), sendable(value));
+                }
+            }
+        }
+        headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(i64::from(attempts)));
+        headers.insert(FIRST_SEEN.into(), AMQPValue::LongLongInt(first_seen_us));
+        headers.insert(CAME_BY.into(), AMQPValue::LongString(came_by.into()));
+        match reason {
+            Some(reason) => headers.insert(REASON.into(), AMQPValue::LongString(reason.into())),
+            None => headers.insert(REASON.into(), AMQPValue::Void),
+        };
+        // A time to live of the sender's would let a copy vanish while it waits.
+        let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+        let optional = |value: &Option<ShortString>| value.clone();
+        if let Some(kind) = optional(self.properties.content_type()) {
+            properties = properties.with_content_type(kind);
+        }
+        if let Some(id) = optional(self.properties.message_id()) {
+            properties = properties.with_message_id(id);
+        }
+        if let Some(id) = optional(self.properties.correlation_id()) {
+            properties = properties.with_correlation_id(id);
+        }
+        if let Some(at) = *self.properties.timestamp() {
+            properties = properties.with_timestamp(at);
+        }
+        properties
+    }
+}
+
+/// A header that can be sent again: a short string in a table closes the connection.
+fn sendable(value: &AMQPValue) -> AMQPValue {
+    match value {
+        AMQPValue::ShortString(text) => AMQPValue::LongString(text.as_str().into()),
+        other => other.clone(),
+    }
+}
+
+fn whole(value: &AMQPValue) -> Option<i64> {
+    match value {
+        AMQPValue::ShortShortInt(n) => Some(i64::from(*n)),
+        AMQPValue::ShortShortUInt(n) => Some(i64::from(*n)),
+        AMQPValue::ShortInt(n) => Some(i64::from(*n)),
+        AMQPValue::ShortUInt(n) => Some(i64::from(*n)),
+        AMQPValue::LongInt(n) => Some(i64::from(*n)),
+        AMQPValue::LongUInt(n) => Some(i64::from(*n)),
+        AMQPValue::LongLongInt(n) => Some(*n),
+        _ => None,
+    }
+}
+
+fn words(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+/// Reads a body; the position of the arrival is told even when the rest cannot be read.
+pub(super) fn decode(
+    body: &[u8],
+    envelope: &Envelope,
+    defaults: &Defaults,
+    most_bytes: usize,
+    now_us: i64,
+) -> (Result<Arrival, String>, i64) {
+    if body.len() > most_bytes {
+        let why = format!("the message has {} bytes, at most {most_bytes} are read", body.len());
+        return (Err(why), envelope.sequence(None, now_us));
+    }
+    // The position and not the message: the message could quote the text.
+    let value: Value = match serde_json::from_slice(body) {
+        Ok(value) => value,
+        Err(error) => {
+            let what = match error.classify() {
+                serde_json::error::Category::Syntax if error.to_string().starts_with("recursion") => {
+                    "nested too deeply"
+                }
+                serde_json::error::Category::Eof => "JSON that ends early",
+                _ => "not JSON",
+            };
+            let why = format!("{what} at line {} column {}", error.line(), error.column());
+            return (Err(why), envelope.sequence(None, now_us));
+        }
+    };
+    let sequence = envelope.sequence(Some(&value), now_us);
+    (incoming(value, defaults).map_err(|refusal| refusal.to_string()), sequence)
+}
+
+/// Whose message it is, if it can be told.
+pub(super) fn key_of(body: &[u8], defaults: &Defaults) -> Option<CommentKey> {
+    match incoming(serde_json::from_slice(body).ok()?, defaults).ok()? {
+        Arrival::Comment(comment) => Some(comment.key),
+        Arrival::Withdrawal { key, .. } => Some(key),
+        Arrival::Failed(_) => None,
+    }
+}
+
+/// A strictly growing time in microseconds: the order of what one process publishes.
+#[derive(Debug, Default)]
+pub(super) struct Ticket(std::sync::atomic::AtomicI64);
+
+impl Ticket {
+    pub fn next(&self, now_us: i64) -> i64 {
+        use std::sync::atomic::Ordering::SeqCst;
+        let step = |last: i64| Some(now_us.max(last + 1));
+        // The closure never declines, so the earlier value is always there.
+        self.0.fetch_update(SeqCst, SeqCst, step).map_or(now_us, |last| now_us.max(last + 1))
+    }
+}
+
+/// The current time in microseconds.
+pub(super) fn now_us() -> i64 {
+    Timestamp::now().as_microsecond()
+}
