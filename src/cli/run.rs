@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use super::output::{self, Output};
-use super::service::{self, Service};
+use super::service::{Service, ServiceArguments};
 use super::{Common, Failure};
 use crate::app::Storage;
 use crate::domain::comment::{ConsultationId, SourceName};
@@ -35,7 +35,7 @@ use crate::wire::incoming::Defaults;
     SIGTERM finishes what is in hand and exits 0; a second one leaves it for the next start.")]
 pub struct Arguments {
     #[command(flatten)]
-    service: service::Arguments,
+    service: ServiceArguments,
 }
 
 /// Serves until asked to stop.

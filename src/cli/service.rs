@@ -27,7 +27,7 @@ use crate::wire::incoming::Defaults;
 
 /// Options of `run` and `worker`.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub struct ServiceArguments {
     #[command(flatten)]
     pub output: Output,
     /// Take comments from RabbitMQ and send results to it, instead of the queue in the store's
@@ -59,7 +59,7 @@ struct Broker {
 impl Service {
     /// Opens everything.
     pub async fn open(
-        arguments: &Arguments,
+        arguments: &ServiceArguments,
         settings: Settings,
         manifest: ManifestFile,
         rulebook: Rulebook,

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::service::{self, Service};
+use super::service::{Service, ServiceArguments};
 use super::{Common, Failure, usage};
 use crate::app;
 use crate::lifecycle;
@@ -23,7 +23,7 @@ use crate::web::{Probes, WebLimits, probes, serve};
     SIGTERM finishes what is in hand, sends its results and exits 0.")]
 pub struct Arguments {
     #[command(flatten)]
-    service: service::Arguments,
+    service: ServiceArguments,
     /// Answer /healthz, /readyz and /metrics there [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
