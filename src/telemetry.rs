@@ -74,7 +74,8 @@ pub enum TelemetryError {
 pub fn init_logs(format: LogFormat, level: Option<&str>) -> Result<(), TelemetryError> {
     let filter = EnvFilter::builder().parse(level.unwrap_or("warn,moothall=info"))?;
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let layer = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
     match format {
         LogFormat::Human => registry.with(layer).try_init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),

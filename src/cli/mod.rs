@@ -100,6 +100,15 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+impl Failure {
+    /// What went wrong, whatever the exit code.
+    fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Usage(error) | Self::Failed(error) => error,
+        }
+    }
+}
+
 /// Parses the command line, runs the command and turns its end into an exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -170,7 +179,9 @@ fn environment(name: &str) -> Option<String> {
 fn start_logging(settings: &Settings, level: &str) {
     let level = if settings.log_level == "info" { level } else { &settings.log_level };
     let format = if settings.log_json { LogFormat::Json } else { LogFormat::Human };
-    if let Err(error) = telemetry::init_logs(format, Some(&format!("warn,moothall={level}"))) {
+    // What lapin calls errors is said by the broker's adapter, once and in our words.
+    let lapin = if matches!(level, "debug" | "trace") { "warn" } else { "off" };
+    if let Err(error) = telemetry::init_logs(format, Some(&format!("warn,lapin={lapin},moothall={level}"))) {
         eprintln!("moothall: no logs: {error}");
     }
 }

@@ -200,7 +200,7 @@ pub(super) async fn in_time<T>(
 }
 
 /// Connects, within the time limit. `role` is how the connection is called on the broker's pages.
-pub(super) async fn connect(config: &RabbitConfig, role: &str) -> Result<Connection, BrokerError> {
+pub async fn connect(config: &RabbitConfig, role: &str) -> Result<Connection, BrokerError> {
     let mut uri = config.url.uri.clone();
     uri.query.heartbeat.get_or_insert(config.heartbeat_s);
     let tls = OwnedTLSConfig {

@@ -45,7 +45,7 @@ use crate::pipeline::pulse::Pulse;
 use crate::wire::event::{ALERT_SAFEGUARDING, comment_event, outbox_event, row_event};
 use crate::wire::incoming::Defaults;
 
-pub use self::connection::{BrokerError, BrokerUrl, Tls};
+pub use self::connection::{BrokerError, BrokerUrl, Tls, connect};
 pub use self::inspect::{Inspection, Purpose, QueueState, inspect, probe};
 pub use self::topology::{Mode, Names};
 

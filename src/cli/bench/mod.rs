@@ -4,6 +4,8 @@
 //! Both are given per second of processor time too, which stays steady on a
 //! machine that others use; their ratio is the figure to look at.
 
+mod broker;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +14,9 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Common, Failure, encoder_threads};
-use crate::app::{LineJudge, Storage};
+use crate::app::{self, LineJudge, Storage};
 use crate::assess::read::{ReadHints, read};
+use crate::broker::rabbitmq::Names;
 use crate::domain::comment::{Author, Comment, CommentId, CommentKey, SourceName};
 use crate::domain::reading::Reading;
 use crate::domain::rulebook::Rulebook;
@@ -31,6 +34,13 @@ pub struct Arguments {
     /// Rounds; the median counts
     #[arg(long, default_value_t = 3, value_name = "N")]
     rounds: usize,
+    /// Measure on RabbitMQ instead: the worker loop with a stub engine against a bare client
+    /// [without URL: as rabbitmq.url says]
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
+    amqp: Option<String>,
+    /// Messages of each round on RabbitMQ
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    messages: usize,
 }
 
 /// What one round took.
@@ -45,6 +55,17 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let settings = common.settings()?;
     let (manifest, rulebook) = common.rulebook(&settings)?;
     let rulebook = Arc::new(rulebook);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if arguments.amqp.is_some() {
+        let defaults = super::service::defaults(&settings, &rulebook, "bench")?;
+        let mut config = app::rabbit_config(&settings, arguments.amqp.as_deref(), defaults).map_err(Failure::Usage)?;
+        config.names = Names::with_prefix(&format!("moothall-bench-{}", app::random_name()?));
+        let judge = Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), 1)?);
+        let (count, rounds) = (arguments.messages, arguments.rounds);
+        let bench = broker::BrokerBench { settings: &settings, rulebook: &rulebook, config, count, rounds };
+        runtime.block_on(bench.run(judge))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let models = Models::load(&manifest.folder, rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str()))?;
     let cores = encoder_threads(0);
     println!(
@@ -56,7 +77,6 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     );
     println!("\n                       comments per second        comments per processor-second");
     println!("length   threads       encoder     whole line     encoder     whole line     line costs");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for (name, words) in [("short", 8), ("medium", 32), ("long", 120)] {
         for threads in [1, 2] {
             let (mut alone, mut whole) = (Vec::new(), Vec::new());
@@ -190,29 +210,7 @@ async fn whole_line(
     let result = async {
         let storage = Storage::embedded(&folder.join("bench.db"), settings, None).await?;
         let judge = Arc::new(LineJudge::start(models, Arc::clone(rulebook), threads)?);
-        let source = SourceName::new("bench").context("a name")?;
-        let comments = texts
-            .iter()
-            .enumerate()
-            .map(|(index, text)| {
-                Ok(Comment {
-                    key: CommentKey {
-                        consultation: rulebook.consultation.id.clone(),
-                        source: source.clone(),
-                        id: CommentId::new(index.to_string()).context("an id")?,
-                    },
-                    revision: None,
-                    edited_at: None,
-                    text: text.clone(),
-                    posted_at: None,
-                    author: Author::default(),
-                    url: None,
-                    parent_id: None,
-                    language: None,
-                    groups: std::collections::BTreeMap::new(),
-                })
-            })
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let comments = comments(texts, rulebook)?;
         let deps = storage.worker(judge, settings);
         let started = (Instant::now(), processor_time()?);
         storage.queue.publish(&comments).await?;
@@ -224,8 +222,35 @@ async fn whole_line(
     result
 }
 
+/// Comments with these texts, under a source of their own.
+fn comments(texts: &[String], rulebook: &Rulebook) -> Result<Vec<Comment>, Failure> {
+    let source = SourceName::new("bench").context("a name")?;
+    let key = |index: usize| {
+        Some(CommentKey {
+            consultation: rulebook.consultation.id.clone(),
+            source: source.clone(),
+            id: CommentId::new(index.to_string())?,
+        })
+    };
+    let comment = |(index, text): (usize, &String)| {
+        Ok(Comment {
+            key: key(index).context("an id")?,
+            revision: None,
+            edited_at: None,
+            text: text.clone(),
+            posted_at: None,
+            author: Author::default(),
+            url: None,
+            parent_id: None,
+            language: None,
+            groups: std::collections::BTreeMap::new(),
+        })
+    };
+    texts.iter().enumerate().map(comment).collect()
+}
+
 /// Processor time of this process so far, all threads, user and system.
-fn processor_time() -> Result<Duration, Failure> {
+fn processor_time() -> anyhow::Result<Duration> {
     // Fields 14 and 15 of /proc/self/stat, in ticks of 1/100 s (proc(5)); the
     // name in field 2 may hold spaces, so counting starts behind its bracket.
     let text = std::fs::read_to_string("/proc/self/stat")

@@ -1,0 +1,240 @@
+//! The whole worker loop on RabbitMQ against a bare client that consumes, publishes
+//! and acknowledges with the same confirms: how much of the broker is left.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    ExchangeDeleteOptions, QueueDeleteOptions, QueuePurgeOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation};
+
+use super::{Took, comments, median, processor_time, texts};
+use crate::app::{LineJudge, Storage};
+use crate::broker::rabbitmq::{Lane, RabbitConfig, RabbitPublisher, RabbitQueue};
+use crate::cli::Failure;
+use crate::domain::assessment::Assessment;
+use crate::domain::comment::{Comment, ConsultationId};
+use crate::domain::rulebook::{PipelineVersion, Rulebook};
+use crate::pipeline::clock::Clock;
+use crate::pipeline::outbox::{self, RelayDeps, RelaySettings};
+use crate::pipeline::ports::{EngineError, Judge, Queue};
+use crate::pipeline::pulse::Pulse;
+use crate::pipeline::shutdown::Shutdown;
+use crate::pipeline::worker;
+use crate::settings::Settings;
+use crate::wire::event::{COMMENT_ASSESSED, CONTENT_TYPE};
+
+/// Messages of the bare client under way at once.
+const WINDOW: usize = 256;
+/// Deliveries that either side holds at most.
+const PREFETCH: u16 = 512;
+/// Comments of one publish, so that the memory stays small.
+const CHUNK: usize = 1_000;
+
+/// What the bench works with.
+pub struct BrokerBench<'a> {
+    pub settings: &'a Settings,
+    pub rulebook: &'a Arc<Rulebook>,
+    pub config: RabbitConfig,
+    pub count: usize,
+    pub rounds: usize,
+}
+
+impl BrokerBench<'_> {
+    /// Measures both sides in turn and prints the ratio. `judge` is the real one.
+    pub async fn run(self, judge: Arc<LineJudge>) -> Result<(), Failure> {
+        let config = Arc::new(RabbitConfig { prefetch: PREFETCH, ..self.config.clone() });
+        let measured = self.measure(&config, &judge).await;
+        // Everything that this bench has made under a prefix of its own.
+        let cleaned = clean(&config).await;
+        measured?;
+        cleaned
+    }
+
+    async fn measure(&self, config: &Arc<RabbitConfig>, judge: &Arc<LineJudge>) -> Result<(), Failure> {
+        let sample = judge.judge_texts(&[(texts(1, 32, 7)[0].as_str(), None)]).await?;
+        let sample = sample.into_iter().next().context("one text, one assessment")?;
+        let stub: Arc<dyn Judge> = Arc::new(Stub { version: self.rulebook.version.clone(), sample });
+        // Makes the topology and leaves.
+        RabbitQueue::subscribe(Arc::clone(config), Clock::system(), Pulse::default()).await?.close().await;
+        let (mut bare, mut ours) = (Vec::new(), Vec::new());
+        for round in 0..self.rounds.max(1) {
+            self.fill(config, round * 2).await?;
+            bare.push(bare_client(config, self.count).await?);
+            self.fill(config, round * 2 + 1).await?;
+            ours.push(self.worker_loop(config, Arc::clone(&stub)).await?);
+        }
+        let (bare, ours) = (median(bare), median(ours));
+        let per = |took: Took| self.count as f64 / took.wall.as_secs_f64().max(1e-9);
+        println!("\non RabbitMQ, {} messages a round, median of {}: messages per second", self.count, self.rounds);
+        println!("a bare client (consume, publish, confirm, acknowledge)   {:>9.0}", per(bare));
+        println!("the worker loop with a stub engine, store and relay      {:>9.0}", per(ours));
+        println!("ratio                                                    {:>9.2}", per(ours) / per(bare));
+        Ok(())
+    }
+
+    /// Puts distinct comments on the work queue.
+    async fn fill(&self, config: &Arc<RabbitConfig>, seed: usize) -> Result<(), Failure> {
+        let queue = RabbitQueue::publish_only(Arc::clone(config), Clock::system(), Pulse::default());
+        let comments = comments(&texts(self.count, 32, seed), self.rulebook)?;
+        for chunk in comments.chunks(CHUNK) {
+            queue.publish(chunk).await?;
+        }
+        queue.close().await;
+        Ok(())
+    }
+
+    /// Everything that a worker does, until all results are confirmed.
+    async fn worker_loop(&self, config: &Arc<RabbitConfig>, judge: Arc<dyn Judge>) -> Result<Took, Failure> {
+        let folder = tempfile_folder()?;
+        let result = async {
+            let started = (Instant::now(), processor_time()?);
+            let (clock, pulse, shutdown) = (Clock::system(), Pulse::default(), Shutdown::new());
+            let queue = RabbitQueue::subscribe(Arc::clone(config), clock.clone(), pulse.clone()).await?;
+            let storage =
+                Storage::beside(Arc::new(queue.only(Lane::Work)), clock.clone(), &folder.join("bench.db")).await?;
+            let mut deps = storage.worker(judge, self.settings);
+            deps.settings.idle_ms = 1;
+            deps.settings.batch = usize::from(PREFETCH) / 2;
+            let relay = RelayDeps {
+                store: Arc::clone(&storage.store),
+                publisher: Arc::new(RabbitPublisher::new(Arc::clone(config), "bench", pulse.clone())),
+                pulse,
+                clock,
+                stored: Arc::clone(&deps.stored),
+                kind: COMMENT_ASSESSED,
+                owner: "bench".to_owned(),
+                settings: RelaySettings { batch: 512, ..RelaySettings::default() },
+            };
+            let last = shutdown.stop_intake.clone();
+            let count = self.count as u64;
+            let working = worker::run(&deps, &shutdown, |progress| {
+                if progress.ended() >= count {
+                    shutdown.stop_intake.cancel();
+                }
+            });
+            tokio::join!(working, outbox::run(&relay, &shutdown, &last));
+            let took = Took { wall: started.0.elapsed(), processor: processor_time()?.saturating_sub(started.1) };
+            queue.close().await;
+            let backlog = storage.store.backlog(None).await?;
+            anyhow::ensure!(backlog.unsent == 0, "{} results were not sent", backlog.unsent);
+            let sent = purge(config, &config.names.results_queue).await?;
+            anyhow::ensure!(sent == count, "{sent} results on the queue, {count} expected");
+            Ok(took)
+        }
+        .await;
+        let _ = std::fs::remove_dir_all(&folder);
+        Ok(result?)
+    }
+}
+
+fn tempfile_folder() -> Result<std::path::PathBuf, Failure> {
+    let folder = std::env::temp_dir().join(format!("moothall-bench-{}", crate::app::random_name()?));
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Answers with one assessment at once: what is left is the line.
+struct Stub {
+    version: PipelineVersion,
+    sample: Assessment,
+}
+
+#[async_trait]
+impl Judge for Stub {
+    fn version(&self, _: &ConsultationId) -> Option<PipelineVersion> {
+        Some(self.version.clone())
+    }
+
+    async fn judge(&self, comments: &[Comment]) -> Result<Vec<Assessment>, EngineError> {
+        Ok(vec![self.sample.clone(); comments.len()])
+    }
+}
+
+async fn connect(config: &RabbitConfig) -> Result<(lapin::Connection, Channel), Failure> {
+    let connection = crate::broker::rabbitmq::connect(config, "bench").await?;
+    let channel = connection.create_channel().await?;
+    Ok((connection, channel))
+}
+
+fn short(text: &str) -> ShortString {
+    ShortString::try_new(text).unwrap_or_else(|_| ShortString::from(""))
+}
+
+/// Consumes, publishes as much again with confirms, acknowledges: nothing else.
+async fn bare_client(config: &RabbitConfig, count: usize) -> Result<Took, Failure> {
+    let (consuming, channel) = connect(config).await?;
+    let (publishing, results) = connect(config).await?;
+    results.confirm_select(ConfirmSelectOptions::default()).await?;
+    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+    let started = (Instant::now(), processor_time()?);
+    let options = BasicConsumeOptions::default();
+    let queue = short(&config.names.work_queue);
+    let deliveries = channel.basic_consume(queue, short("bare"), options, FieldTable::default()).await?;
+    let exchange = short(&config.names.out_exchange);
+    let mut done = deliveries
+        .take(count)
+        .map(|delivery| {
+            let (results, exchange) = (results.clone(), exchange.clone());
+            async move {
+                let delivery = delivery?;
+                let properties =
+                    BasicProperties::default().with_delivery_mode(2).with_content_type(CONTENT_TYPE.into());
+                let key = COMMENT_ASSESSED.into();
+                // As long as a result: about three times the comment's own event.
+                let mut body = delivery.data.clone();
+                body.extend_from_slice(&delivery.data);
+                let publish = BasicPublishOptions::default();
+                let confirm = results.basic_publish(exchange, key, publish, &body, properties).await?.await?;
+                let confirmed = confirm == Confirmation::Ack(None);
+                delivery.acker.ack(BasicAckOptions::default()).await?;
+                Ok::<bool, lapin::Error>(confirmed)
+            }
+        })
+        .buffer_unordered(WINDOW);
+    while let Some(confirmed) = tokio::time::timeout(Duration::from_secs(60), done.next()).await? {
+        if !confirmed? {
+            return Err(anyhow::anyhow!("the broker refused a message of the bare client").into());
+        }
+    }
+    let took = Took { wall: started.0.elapsed(), processor: processor_time()?.saturating_sub(started.1) };
+    drop(done);
+    consuming.close(200, "bye".into()).await?;
+    publishing.close(200, "bye".into()).await?;
+    purge(config, &config.names.results_queue).await?;
+    Ok(took)
+}
+
+async fn purge(config: &RabbitConfig, queue: &str) -> anyhow::Result<u64> {
+    let (connection, channel) = connect(config).await.map_err(Failure::into_error)?;
+    let purged = channel.queue_purge(short(queue), QueuePurgeOptions::default()).await?;
+    connection.close(200, "bye".into()).await?;
+    Ok(u64::from(purged))
+}
+
+/// Removes what was made under the bench's own prefix.
+async fn clean(config: &Arc<RabbitConfig>) -> Result<(), Failure> {
+    let (connection, channel) = connect(config).await?;
+    for lane in Lane::ALL {
+        for pause in &config.retry {
+            let name = config.names.retry_queue(lane, *pause);
+            channel.queue_delete(short(&name), QueueDeleteOptions::default()).await?;
+        }
+    }
+    let mut names = config.names.clone();
+    for (key, name) in names.entries() {
+        if key.ends_with("_queue") {
+            channel.queue_delete(short(name), QueueDeleteOptions::default()).await?;
+        } else {
+            channel.exchange_delete(short(name), ExchangeDeleteOptions::default()).await?;
+        }
+    }
+    connection.close(200, "bye".into()).await?;
+    Ok(())
+}
