@@ -46,8 +46,8 @@ async fn vhost() -> Vhost {
 impl Rabbit {
     async fn new() -> Self {
         let vhost = vhost().await;
-        let proxy = Proxy::start(vhost.address()).await;
-        let queue = process(config(&vhost.url_at(proxy.port())), &Pulse::default()).await;
+        let proxy = Proxy::start(vhost.node().amqp_port()).await;
+        let queue = process(config(&vhost.url_via(proxy.port())), &Pulse::default()).await;
         Self { bench: Bench::new(), vhost, proxy, queue }
     }
 }
@@ -64,8 +64,8 @@ impl QueueUnderTest for Rabbit {
         // Its sockets are torn; nothing of it can say goodbye.
         self.proxy.refuse(true);
         self.proxy.cut().await;
-        let proxy = Proxy::start(self.vhost.address()).await;
-        let queue = process(config(&self.vhost.url_at(proxy.port())), &Pulse::default()).await;
+        let proxy = Proxy::start(self.vhost.node().amqp_port()).await;
+        let queue = process(config(&self.vhost.url_via(proxy.port())), &Pulse::default()).await;
         self.proxy = proxy;
         self.queue = queue;
         self.queue()
@@ -373,7 +373,7 @@ async fn a_user_without_the_right_to_configure_works_where_everything_is_there()
     vhost.add_user("worker", "secret").await;
     let writes = r"^moothall\.(in|out|retry|dead|alerts)$";
     vhost.permissions("worker", "^$", writes, r"^moothall\.(work|urgent|parked)$").await;
-    let url = vhost.url_as("worker", "secret");
+    let url = vhost.url_for("worker", "secret", vhost.node().amqp_port());
     for mode in [Mode::Check, Mode::Declare] {
         let config = RabbitConfig { mode, ..config(&url) };
         let service = Service::start(config.clone()).await;
@@ -400,7 +400,7 @@ async fn a_user_without_the_right_to_configure_works_where_everything_is_there()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_or_vhost_is_told_at_once() {
     let vhost = vhost().await;
-    for url in [vhost.url_as("guest", "wrong"), vhost.url().replace(vhost.name(), "nowhere")] {
+    for url in [vhost.url_for("guest", "wrong", vhost.node().amqp_port()), vhost.url().replace(&vhost.name, "nowhere")] {
         let started = std::time::Instant::now();
         let config = Arc::new(config(&url));
         let error = RabbitQueue::subscribe(config, Clock::system(), Pulse::default()).await.unwrap_err();
@@ -413,8 +413,8 @@ async fn a_wrong_password_or_vhost_is_told_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_wire_loses_nothing_and_is_mended_by_itself() {
     let vhost = vhost().await;
-    let proxy = Proxy::start(vhost.address()).await;
-    let service = Service::start(config(&vhost.url_at(proxy.port()))).await;
+    let proxy = Proxy::start(vhost.node().amqp_port()).await;
+    let service = Service::start(config(&vhost.url_via(proxy.port()))).await;
     let feeder = RabbitQueue::publish_only(Arc::new(config(&vhost.url())), Clock::system(), Pulse::default());
     for round in 0..6 {
         let comments: Vec<_> = (0..50).map(|n| comment(&format!("{round}-{n}"), &format!("text {round} {n}"))).collect();
@@ -437,8 +437,8 @@ async fn a_cut_wire_loses_nothing_and_is_mended_by_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_wire_is_noticed_and_mended_by_itself() {
     let vhost = vhost().await;
-    let proxy = Proxy::start(vhost.address()).await;
-    let quick = RabbitConfig { heartbeat_s: 1, timeout: Duration::from_secs(2), ..config(&vhost.url_at(proxy.port())) };
+    let proxy = Proxy::start(vhost.node().amqp_port()).await;
+    let quick = RabbitConfig { heartbeat_s: 1, timeout: Duration::from_secs(2), ..config(&vhost.url_via(proxy.port())) };
     let service = Service::start(quick).await;
     proxy.stall(crate::broker::proxy::Direction::FromBroker);
     wait_until("it is noticed", async || !service.pulse.troubles().is_empty()).await;
@@ -471,7 +471,7 @@ async fn a_deleted_queue_is_said_and_made_again() {
 async fn a_full_results_queue_is_waited_for_and_no_result_is_lost() {
     let vhost = vhost().await;
     let service = Service::start(config(&vhost.url())).await;
-    vhost.put("policies/VHOST/small", &json!({"pattern": "results", "apply-to": "queues", "definition": {"max-length": 5}})).await;
+    vhost.node().put(&format!("policies/{}/small", vhost.name), &json!({"pattern": "results", "apply-to": "queues", "definition": {"max-length": 5}})).await;
     let comments: Vec<_> = (0..100).map(|n| comment(&n.to_string(), &format!("text {n}"))).collect();
     service.queue.publish(&comments).await.unwrap();
     service.has("all are stored", |funnel| funnel.accepted == 100).await;
