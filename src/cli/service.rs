@@ -93,9 +93,15 @@ impl Service {
     pub fn start(&self, lifecycle: &mut Lifecycle) -> Result<(), Failure> {
         let shutdown = lifecycle.shutdown();
         let (queue, store, pulse) = (&self.storage.queue, &self.storage.store, &self.pulse);
-        let watched = (Arc::clone(queue), Arc::clone(store), pulse.clone(), shutdown.clone());
+        let watch = watch::run(
+            Arc::clone(queue),
+            Arc::clone(store),
+            pulse.clone(),
+            self.storage.clock.clone(),
+            shutdown.clone(),
+        );
         lifecycle.spawn("watch", async move {
-            watch::run(watched.0, watched.1, watched.2, watched.3).await;
+            watch.await;
             Ok(())
         });
         let Some(broker) = &self.broker else {

@@ -3,24 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::Clock;
 use super::ports::{Queue, Store};
 use super::pulse::Pulse;
 use super::shutdown::Shutdown;
 use crate::telemetry::metric;
+use crate::wire::event::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
 
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_secs(15);
 
 /// Watches until asked to stop.
-pub async fn run(queue: Arc<dyn Queue>, store: Arc<dyn Store>, pulse: Pulse, shutdown: Shutdown) {
+pub async fn run(queue: Arc<dyn Queue>, store: Arc<dyn Store>, pulse: Pulse, clock: Clock, shutdown: Shutdown) {
     while !shutdown.stop_intake.is_cancelled() {
-        look(&*queue, &*store, &pulse).await;
+        look(&*queue, &*store, &pulse, &clock).await;
         shutdown.sleep(EVERY).await;
     }
 }
 
 /// One look.
-pub async fn look(queue: &dyn Queue, store: &dyn Store, pulse: &Pulse) {
+pub async fn look(queue: &dyn Queue, store: &dyn Store, pulse: &Pulse, clock: &Clock) {
     match store.ping().await {
         Ok(()) => pulse.well("store"),
         Err(error) => _ = pulse.trouble("store", error.to_string()),
@@ -33,6 +35,16 @@ pub async fn look(queue: &dyn Queue, store: &dyn Store, pulse: &Pulse) {
             metrics::gauge!(metric::QUEUE_PARKED).set(depth.parked as f64);
         }
         Err(error) => _ = pulse.trouble("queue", error.to_string()),
+    }
+    for kind in [COMMENT_ASSESSED, ALERT_SAFEGUARDING] {
+        match store.backlog(Some(kind)).await {
+            Ok(backlog) => {
+                metrics::gauge!(metric::OUTBOX_UNSENT, "kind" => kind).set(backlog.unsent as f64);
+                let age_ms = backlog.oldest_ms.map_or(0, |oldest_ms| clock.now_ms() - oldest_ms);
+                metrics::gauge!(metric::OUTBOX_OLDEST_SECONDS, "kind" => kind).set(age_ms as f64 / 1_000.0);
+            }
+            Err(error) => tracing::warn!(%error, "the outbox could not be counted"),
+        }
     }
     match store.disclosures(None).await {
         Ok(all) => {
