@@ -19,7 +19,7 @@ use crate::pipeline::ports::{Arrival, Delivery, Depth, ParkedArrival, Published,
 use crate::sqlite::{Database, queue_error};
 use crate::wire::CommentV1;
 
-/// Rows of one INSERT: 7 values each stay far below SQLite's 32,766.
+/// Rows of one INSERT: 8 values each stay far below SQLite's 32,766.
 const ROWS_PER_INSERT: usize = 200;
 /// Tags of one UPDATE.
 const TAGS_PER_UPDATE: usize = 500;
@@ -145,14 +145,16 @@ impl Queue for EmbeddedQueue {
             })
             .collect::<Result<Vec<_>, QueueError>>()?;
         let mut tx = self.write().await?;
+        let mut sequence = next_sequence(&mut tx, now_ms).await?;
         let mut new = 0;
         for chunk in rows.chunks(ROWS_PER_INSERT) {
             let mut insert = QueryBuilder::<Sqlite>::new(
-                "INSERT INTO queue (consultation, source, id, arrival_key, payload, state, \
+                "INSERT INTO queue (sequence, consultation, source, id, arrival_key, payload, state, \
                  run_at_ms, published_at_ms) ",
             );
             insert.push_values(chunk, |mut row, (comment, key, payload)| {
-                row.push_bind(comment.key.consultation.as_str())
+                row.push_bind(sequence)
+                    .push_bind(comment.key.consultation.as_str())
                     .push_bind(comment.key.source.as_str())
                     .push_bind(comment.key.id.as_str())
                     .push_bind(key)
@@ -160,6 +162,7 @@ impl Queue for EmbeddedQueue {
                     .push("'waiting'")
                     .push_bind(now_ms)
                     .push_bind(now_ms);
+                sequence += 1;
             });
             insert.push(" ON CONFLICT (consultation, source, id, arrival_key) DO NOTHING");
             new += insert.build().execute(&mut *tx).await.map_err(queue_error)?.rows_affected();
@@ -331,6 +334,17 @@ impl Queue for EmbeddedQueue {
         tx.commit().await.map_err(queue_error)?;
         Ok(replayed)
     }
+}
+
+/// The first position of a publication: now in microseconds, or the next after the
+/// last one where the clock stands still or went back. The transaction holds the
+/// write lock: nobody else takes positions now.
+async fn next_sequence(conn: &mut SqliteConnection, now_ms: i64) -> Result<i64, QueueError> {
+    let last: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(sequence), 0) FROM queue")
+        .fetch_one(conn)
+        .await
+        .map_err(queue_error)?;
+    Ok(now_ms.saturating_mul(1_000).max(last + 1))
 }
 
 async fn retry(

@@ -15,7 +15,9 @@ use crate::domain::policy::{Policy, UnsupportedLanguage};
 use crate::domain::reading::{Language, Pii, PiiKind};
 use crate::domain::rulebook::{Consultation, PipelineVersion, Rulebook};
 use crate::domain::score::{Attribute, Distribution, Probability, Score, Span};
-use crate::pipeline::ports::{Disclosure, FailedRow, Funnel, Judged, Recorded, Store, StoreError, StoredComment};
+use crate::pipeline::ports::{
+    Disclosure, FailedRow, FailedRows, Funnel, Judged, Recorded, Store, StoreError, StoredComment,
+};
 
 pub fn p(value: f32) -> Probability {
     Probability::new(value).unwrap()
@@ -400,12 +402,15 @@ pub struct Shelf {
 }
 
 #[async_trait]
-impl Store for Shelf {
-    async fn record(&self, _: &[Judged]) -> Result<Vec<Recorded>, StoreError> {
+impl FailedRows for Shelf {
+    async fn fail(&self, _: &[FailedRow]) -> Result<u64, StoreError> {
         Err(StoreError::Failed("this store only reads".to_owned()))
     }
+}
 
-    async fn fail(&self, _: &[FailedRow]) -> Result<u64, StoreError> {
+#[async_trait]
+impl Store for Shelf {
+    async fn record(&self, _: &[Judged]) -> Result<Vec<Recorded>, StoreError> {
         Err(StoreError::Failed("this store only reads".to_owned()))
     }
 

@@ -74,7 +74,7 @@ pub struct RevisionOrder {
     pub revision: Option<i64>,
     /// Unix milliseconds.
     pub edited_at_ms: Option<i64>,
-    /// Position of the arrival.
+    /// When it was published, as its queue counts; two may have one number.
     pub sequence: i64,
 }
 
@@ -89,7 +89,8 @@ impl RevisionOrder {
     }
 
     /// Compares by the strongest evidence that both have: revision, else time of
-    /// editing, else arrival. Equal evidence falls through to the next.
+    /// editing, else arrival. Equal evidence falls through to the next. Where all of
+    /// it is equal, the one that is recorded later counts as the later one.
     pub fn compare(self, other: Self) -> Ordering {
         let both = |a: Option<i64>, b: Option<i64>| match (a, b) {
             (Some(a), Some(b)) => a.cmp(&b),
@@ -189,6 +190,7 @@ mod tests {
         assert_eq!(order(Some(2), None, 1).compare(late_but_older), Ordering::Greater);
         assert_eq!(order(None, Some(5), 1).compare(order(None, Some(4), 2)), Ordering::Greater);
         assert_eq!(order(None, None, 2).compare(order(Some(7), Some(7), 1)), Ordering::Greater);
+        assert_eq!(order(None, Some(5), 1).compare(order(Some(7), Some(5), 1)), Ordering::Equal);
     }
 
     #[test]

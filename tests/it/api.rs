@@ -17,7 +17,7 @@ use moothall::wire::incoming::{Defaults, FieldMap};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::support::{Bench, judged, key, mentoring};
+use crate::support::{Bench, arrived, judged, key, mentoring};
 
 struct Site {
     bench: Bench,
@@ -162,7 +162,7 @@ async fn an_event_is_a_comment_and_a_deletion_withdraws_it() {
     let answer = site.post("application/cloudevents+json", created.to_string()).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
     let held = site.queue.receive(1).await.unwrap();
-    let arrived = held[0].comment.clone().unwrap();
+    let arrived = arrived(&held[0]).clone();
     assert_eq!(arrived.key, key("1"));
     site.store.record(&[judged(arrived, 1, Verdict::Accept)]).await.unwrap();
     let answer = site.post("application/cloudevents+json; charset=utf-8", deleted("1").to_string()).await;

@@ -3,23 +3,27 @@
 use std::sync::Arc;
 
 use moothall::pipeline::intake::{self, IntakeCounts, IntakeDeps, IntakeLimits, Row};
+use moothall::pipeline::ports::Store;
 use moothall::pipeline::shutdown::Shutdown;
+use moothall::store::sqlite::SqliteStore;
 
 use crate::support::{Bench, comment, failed, mentoring, revision};
 
 struct Door {
     deps: IntakeDeps,
+    store: SqliteStore,
     _bench: Bench,
 }
 
 async fn door() -> Door {
     let bench = Bench::new();
+    let store = bench.store().await;
     let deps = IntakeDeps {
         queue: Arc::new(bench.queue("one").await),
-        store: Arc::new(bench.store().await),
+        failed: Arc::new(store.clone()),
         limits: IntakeLimits { chunk_rows: 3, text_bytes: 100, ..IntakeLimits::default() },
     };
-    Door { deps, _bench: bench }
+    Door { deps, store, _bench: bench }
 }
 
 impl Door {
@@ -29,7 +33,7 @@ impl Door {
     }
 
     async fn failures(&self) -> Vec<(u64, String)> {
-        let failed = self.deps.store.failures(&mentoring()).await.unwrap();
+        let failed = self.store.failures(&mentoring()).await.unwrap();
         failed.into_iter().map(|f| (f.row, f.reason)).collect()
     }
 }

@@ -3,17 +3,28 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use moothall::broker::embedded::EmbeddedLimits;
-use moothall::pipeline::ports::{Queue, Settlement};
+use moothall::broker::embedded::{EmbeddedLimits, EmbeddedQueue};
+use moothall::domain::comment::ConsultationId;
+use moothall::pipeline::ports::{Delivery, Depth, Published, Queue, Settlement, Store};
 
 use crate::contract::queue::{QueueUnderTest, queue_contract};
-use crate::support::{Bench, comment};
+use crate::support::{Bench, arrived, comment, mentoring};
 
 const LIMITS: EmbeddedLimits = EmbeddedLimits { lease_ms: 60_000, delivery_budget: 5 };
 
 struct Embedded {
     bench: Bench,
     queue: Arc<dyn Queue>,
+    /// Which process is the first by now.
+    first: u32,
+}
+
+/// The kernel drops the lock of a killed process and leaves its file.
+fn kill(bench: &Bench, owner: &str) {
+    let lock = bench.path().with_file_name("moothall.db.owners").join(owner);
+    // A file of the same name that nobody has locked: other handles keep the old one.
+    let _ = std::fs::remove_file(&lock);
+    std::fs::write(lock, "").unwrap();
 }
 
 #[async_trait::async_trait]
@@ -24,14 +35,23 @@ impl QueueUnderTest for Embedded {
     async fn another_process(&self) -> Arc<dyn Queue> {
         Arc::new(self.bench.queue_with("another", LIMITS).await)
     }
-    async fn pass_ms(&self, ms: i64) {
-        self.bench.hand.advance_ms(ms);
+    async fn kill_first(&mut self) -> Arc<dyn Queue> {
+        kill(&self.bench, &format!("first{}", self.first));
+        self.first += 1;
+        self.queue = Arc::new(self.bench.queue_with(&format!("first{}", self.first), LIMITS).await);
+        self.queue.clone()
     }
-    fn lease_ms(&self) -> i64 {
-        LIMITS.lease_ms
+    async fn pass_ms(&self, ms: u64) {
+        self.bench.hand.advance_ms(ms.cast_signed());
+    }
+    fn retry_ms(&self) -> u64 {
+        500
     }
     fn delivery_budget(&self) -> u32 {
         LIMITS.delivery_budget
+    }
+    async fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.bench.store().await)
     }
 }
 
@@ -39,10 +59,170 @@ impl QueueUnderTest for Embedded {
 async fn the_embedded_queue_keeps_the_contract() {
     queue_contract(async || {
         let bench = Bench::new();
-        let queue = Arc::new(bench.queue_with("first", LIMITS).await);
-        Embedded { bench, queue }
+        let queue = Arc::new(bench.queue_with("first0", LIMITS).await);
+        Embedded { bench, queue, first: 0 }
     })
     .await;
+}
+
+async fn bench_and_queue() -> (Bench, EmbeddedQueue) {
+    let bench = Bench::new();
+    let queue = bench.queue_with("one", LIMITS).await;
+    (bench, queue)
+}
+
+fn ids(deliveries: &[Delivery]) -> Vec<&str> {
+    deliveries.iter().map(|d| arrived(d).key.id.as_str()).collect()
+}
+
+fn tags(deliveries: &[Delivery]) -> Vec<i64> {
+    deliveries.iter().map(|d| d.tag).collect()
+}
+
+fn all(deliveries: &[Delivery], settlement: &Settlement) -> Vec<(i64, Settlement)> {
+    deliveries.iter().map(|d| (d.tag, settlement.clone())).collect()
+}
+
+#[tokio::test]
+async fn a_known_arrival_is_known_at_the_door() {
+    let (_bench, queue) = bench_and_queue().await;
+    let batch = [comment("1", "a"), comment("1", "a"), comment("1", "b")];
+    assert_eq!(queue.publish(&batch).await.unwrap(), Published { new: 2, known: 1 });
+    // Also once it is done or parked.
+    let held = queue.receive(9).await.unwrap();
+    let ends = [(held[0].tag, Settlement::Done), (held[1].tag, Settlement::Park("why".to_owned()))];
+    queue.settle(&ends).await.unwrap();
+    assert_eq!(queue.publish(&batch).await.unwrap(), Published { new: 0, known: 3 });
+    assert!(queue.receive(9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_held_too_long_comes_again() {
+    let (bench, queue) = bench_and_queue().await;
+    queue.publish(&[comment("1", "a")]).await.unwrap();
+    let first = queue.receive(9).await.unwrap();
+    bench.hand.advance_ms(LIMITS.lease_ms - 1);
+    assert!(queue.receive(9).await.unwrap().is_empty());
+    bench.hand.advance_ms(1);
+    let second = queue.receive(9).await.unwrap();
+    assert_eq!(ids(&second), ["1"]);
+    assert_eq!((first[0].attempt, second[0].attempt), (1, 2));
+}
+
+#[tokio::test]
+async fn a_renewed_lease_is_kept() {
+    let (bench, queue) = bench_and_queue().await;
+    queue.publish(&[comment("1", "a")]).await.unwrap();
+    let held = queue.receive(9).await.unwrap();
+    for _ in 0..3 {
+        bench.hand.advance_ms(LIMITS.lease_ms - 1);
+        queue.renew(&tags(&held)).await.unwrap();
+    }
+    assert!(queue.receive(9).await.unwrap().is_empty());
+    queue.settle(&all(&held, &Settlement::Done)).await.unwrap();
+    assert_eq!(queue.depth(None).await.unwrap(), Depth::default());
+}
+
+#[tokio::test]
+async fn leases_that_run_out_end_in_parking() {
+    let (bench, queue) = bench_and_queue().await;
+    queue.publish(&[comment("1", "a")]).await.unwrap();
+    for _ in 0..LIMITS.delivery_budget {
+        assert_eq!(queue.receive(1).await.unwrap().len(), 1);
+        bench.hand.advance_ms(LIMITS.lease_ms);
+    }
+    assert!(queue.receive(1).await.unwrap().is_empty());
+    assert_eq!(queue.depth(None).await.unwrap().parked, 1);
+}
+
+#[tokio::test]
+async fn what_is_given_back_in_good_order_costs_no_attempt() {
+    let (_bench, queue) = bench_and_queue().await;
+    queue.publish(&[comment("1", "a")]).await.unwrap();
+    for _ in 0..LIMITS.delivery_budget * 2 {
+        assert_eq!(queue.receive(1).await.unwrap().len(), 1);
+        assert_eq!(queue.release_all().await.unwrap(), 1);
+    }
+    assert_eq!(queue.depth(None).await.unwrap().waiting, 1);
+}
+
+#[tokio::test]
+async fn another_process_takes_over_where_the_first_stopped_and_touches_nothing_of_it() {
+    let (bench, here) = bench_and_queue().await;
+    let there = bench.queue_with("another", LIMITS).await;
+    let comments: Vec<_> = (0..6).map(|n| comment(&n.to_string(), "a")).collect();
+    here.publish(&comments).await.unwrap();
+    let mine = here.receive(3).await.unwrap();
+    let theirs = there.receive(9).await.unwrap();
+    assert_eq!(ids(&mine), ["0", "1", "2"]);
+    assert_eq!(ids(&theirs), ["3", "4", "5"]);
+    for settlement in [Settlement::Done, Settlement::Park("not mine".to_owned())] {
+        there.settle(&all(&mine, &settlement)).await.unwrap();
+    }
+    assert_eq!(there.release_all().await.unwrap(), 3);
+    // The counts are those of all processes.
+    for queue in [&here, &there] {
+        let expected = Depth { waiting: 3, in_flight: 3, parked: 0 };
+        assert_eq!(queue.depth(None).await.unwrap(), expected);
+    }
+    here.settle(&all(&mine, &Settlement::Done)).await.unwrap();
+    assert_eq!(there.depth(None).await.unwrap().in_flight, 0);
+}
+
+#[tokio::test]
+async fn depth_is_told_by_consultation() {
+    let (_bench, queue) = bench_and_queue().await;
+    let elsewhere = ConsultationId::new("elsewhere").unwrap();
+    let mut other = comment("9", "a");
+    other.key.consultation = elsewhere.clone();
+    queue.publish(&[comment("1", "a"), comment("2", "a"), comment("3", "a"), other]).await.unwrap();
+    let held = queue.receive(2).await.unwrap();
+    queue.settle(&[(held[0].tag, Settlement::Park("why".to_owned()))]).await.unwrap();
+    let depth = |waiting, in_flight, parked| Depth { waiting, in_flight, parked };
+    assert_eq!(queue.depth(None).await.unwrap(), depth(2, 1, 1));
+    assert_eq!(queue.depth(Some(&mentoring())).await.unwrap(), depth(1, 1, 1));
+    assert_eq!(queue.depth(Some(&elsewhere)).await.unwrap(), depth(1, 0, 0));
+}
+
+#[tokio::test]
+async fn arrivals_are_counted_in_microseconds_whatever_the_clock_does() {
+    let (bench, queue) = bench_and_queue().await;
+    let start_us = bench.clock.now_ms() * 1_000;
+    // More rows than one statement takes.
+    let batch = |from: u32, n: u32| (from..from + n).map(|n| comment(&n.to_string(), "a")).collect::<Vec<_>>();
+    queue.publish(&batch(0, 450)).await.unwrap();
+    // The clock stands still, half of the batch is known.
+    queue.publish(&batch(400, 100)).await.unwrap();
+    // It goes back by a day, on by two, and stands at a time before 1970.
+    let day_ms = 24 * 60 * 60 * 1_000;
+    for (n, by_ms) in [(500, -day_ms), (501, 2 * day_ms), (502, -bench.clock.now_ms() - 3 * day_ms)] {
+        bench.hand.advance_ms(by_ms);
+        queue.publish(&batch(n, 1)).await.unwrap();
+    }
+    bench.hand.advance_ms(30_000 * day_ms);
+    let held = queue.receive(1_000).await.unwrap();
+    let expected: Vec<_> = (0..503).map(|n| n.to_string()).collect();
+    assert_eq!(ids(&held), expected);
+    let sequences: Vec<_> = held.iter().map(|d| d.sequence).collect();
+    assert!(sequences.is_sorted_by(|a, b| a < b));
+    assert_eq!(sequences[..450], (start_us..start_us + 450).collect::<Vec<_>>());
+    assert_eq!(sequences[501], start_us + day_ms * 1_000);
+    assert_eq!(sequences[502], sequences[501] + 1);
+}
+
+#[tokio::test]
+async fn rows_that_were_counted_from_one_stay_ahead() {
+    let (bench, queue) = bench_and_queue().await;
+    queue.publish(&[comment("1", "a"), comment("2", "a")]).await.unwrap();
+    let mut tx = bench.database().await.write().await.unwrap();
+    sqlx::query("UPDATE queue SET sequence = CAST(id AS INTEGER)").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    queue.publish(&[comment("3", "a")]).await.unwrap();
+    let held = queue.receive(9).await.unwrap();
+    assert_eq!(ids(&held), ["1", "2", "3"]);
+    assert_eq!(tags(&held), [1, 2, bench.clock.now_ms() * 1_000]);
+    queue.settle(&all(&held, &Settlement::Done)).await.unwrap();
+    assert_eq!(queue.depth(None).await.unwrap(), Depth::default());
 }
 
 #[tokio::test]
@@ -53,14 +233,10 @@ async fn the_leases_of_a_process_that_is_gone_are_taken_back_at_start() {
     let alive = bench.queue("alive").await;
     assert_eq!(gone.receive(1).await.unwrap().len(), 1);
     assert_eq!(alive.receive(1).await.unwrap().len(), 1);
-    drop(gone);
-    // Its file is removed in good order; a killed process leaves it, unlocked.
-    let left = bench.path().with_file_name("moothall.db.owners/gone");
-    std::fs::write(left, "").unwrap();
+    kill(&bench, "gone");
     let next = bench.queue("next").await;
     let held = next.receive(9).await.unwrap();
-    let ids: Vec<_> = held.iter().map(|d| d.comment.as_ref().unwrap().key.id.as_str()).collect();
-    assert_eq!(ids, ["1"]);
+    assert_eq!(ids(&held), ["1"]);
     assert_eq!(next.depth(None).await.unwrap().in_flight, 2);
 }
 
@@ -73,7 +249,7 @@ async fn bytes_that_are_no_comment_are_delivered_as_such() {
     sqlx::query("UPDATE queue SET payload = '{\"id\":\"1\",\"text\":[\"a secret\"]}'").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
     let held = queue.receive(1).await.unwrap();
-    let why = held[0].comment.as_ref().unwrap_err();
+    let why = held[0].arrival.as_ref().unwrap_err();
     assert!(why.contains("not a comment") && !why.contains("secret"), "{why}");
 }
 

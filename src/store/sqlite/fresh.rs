@@ -1,13 +1,15 @@
 //! The common case of recording, many rows a statement: comments that the store
-//! has never met, each once in the batch, none of them a disclosure.
+//! has never met, each once in the batch and at a position of its own, none of them
+//! a disclosure.
 //!
 //! Everything else takes the careful way, one by one, in `recording`. Both write
 //! the same rows; this one only writes them in a sixtieth of the statements.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
+use super::positions;
 use super::recording::{assessed, event_id};
 use crate::domain::comment::CommentKey;
 use crate::domain::decision::Verdict;
@@ -26,29 +28,42 @@ pub async fn choose(conn: &mut SqliteConnection, judged: &[Judged]) -> Result<Ve
     for one in judged {
         *times.entry(&one.comment.key).or_default() += 1;
     }
-    let mut fresh: Vec<bool> =
-        judged.iter().map(|one| times[&one.comment.key] == 1 && one.assessment.verdict != Verdict::Escalate).collect();
-    for (chunk, fresh) in judged.chunks(ROWS).zip(fresh.chunks_mut(ROWS)) {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT consultation, source, id FROM comments WHERE (consultation, source, id) IN ",
-        );
-        query.push_tuples(chunk, |mut row, one| {
-            let key = &one.comment.key;
-            row.push_bind(key.consultation.as_str()).push_bind(key.source.as_str()).push_bind(key.id.as_str());
-        });
-        let known: Vec<(String, String, String)> =
-            query.build_query_as().fetch_all(&mut *conn).await.map_err(store_error)?;
-        if known.is_empty() {
-            continue;
-        }
-        for (one, fresh) in chunk.iter().zip(fresh) {
-            let key = &one.comment.key;
-            *fresh &= !known.iter().any(|(consultation, source, id)| {
-                id == key.id.as_str() && source == key.source.as_str() && consultation == key.consultation.as_str()
-            });
+    let mut places = HashSet::new();
+    let mut fresh: Vec<bool> = judged
+        .iter()
+        .map(|one| {
+            times[&one.comment.key] == 1
+                && one.assessment.verdict != Verdict::Escalate
+                && positions::is_time(one.sequence)
+                && places.insert((&one.comment.key.consultation, one.sequence))
+        })
+        .collect();
+    for (at, chunk) in judged.chunks(ROWS).enumerate() {
+        for known in known(conn, chunk).await? {
+            fresh[at * ROWS + known as usize] = false;
         }
     }
     Ok(fresh)
+}
+
+/// Which of the chunk the store has met, or has another comment in the place of.
+async fn known(conn: &mut SqliteConnection, chunk: &[Judged]) -> Result<Vec<i64>, StoreError> {
+    // Two lookups for each of the chunk, whatever the planner thinks of the table's size.
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT w.column1 FROM (");
+    query.push_values((0_i64..).zip(chunk), |mut row, (n, one)| {
+        let key = &one.comment.key;
+        row.push_bind(n)
+            .push_bind(key.consultation.as_str())
+            .push_bind(key.source.as_str())
+            .push_bind(key.id.as_str())
+            .push_bind(one.sequence);
+    });
+    query.push(
+        ") AS w WHERE EXISTS (SELECT 1 FROM comments c \
+             WHERE c.consultation = w.column2 AND c.source = w.column3 AND c.id = w.column4) \
+         OR EXISTS (SELECT 1 FROM comments c WHERE c.consultation = w.column2 AND c.sequence = w.column5)",
+    );
+    query.build_query_scalar().fetch_all(conn).await.map_err(store_error)
 }
 
 /// Stores comments that [`choose`] chose, in the same transaction.

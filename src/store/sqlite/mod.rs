@@ -6,6 +6,7 @@
 
 mod fresh;
 mod outbox;
+mod positions;
 mod recording;
 
 use std::collections::HashMap;

@@ -2,6 +2,7 @@
 
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
+use super::positions;
 use crate::domain::comment::CommentKey;
 use crate::domain::decision::Verdict;
 use crate::pipeline::identity::{RevisionOrder, arrival_key, hash_of, judged_hash, text_hash};
@@ -18,8 +19,13 @@ struct Standing {
     arrival_key: Option<String>,
     revision: Option<i64>,
     edited_at_ms: Option<i64>,
+    /// As the current revision arrived.
     sequence: Option<i64>,
     pipeline_version: Option<String>,
+    /// Where the comment stands in the order of the consultation.
+    position: Option<i64>,
+    /// As the arrival in hand came at first sight, if it was here before.
+    seen: Option<i64>,
 }
 
 /// Where a judgement belongs.
@@ -43,10 +49,26 @@ impl Standing {
             return if self.pipeline_version.as_ref() == Some(version) { Place::Known } else { Place::Current };
         }
         let standing = RevisionOrder { revision: self.revision, edited_at_ms: self.edited_at_ms, sequence };
-        if RevisionOrder::of(&judged.comment, judged.sequence).compare(standing).is_gt() {
-            Place::Current
-        } else {
-            Place::History
+        // A broker counts a redelivery anew; what counts is its first sight.
+        let order = RevisionOrder::of(&judged.comment, self.seen.unwrap_or(judged.sequence)).compare(standing);
+        // With all evidence equal, what is recorded later is the later one: a new
+        // arrival replaces the current one, and its redelivery does not bring it back.
+        let newer = if self.seen.is_none() { order.is_ge() } else { order.is_gt() };
+        if newer { Place::Current } else { Place::History }
+    }
+
+    /// Where the comment stands with this arrival as its current one: a judgement made
+    /// anew leaves it where it is, an edit moves it.
+    async fn position(
+        &self,
+        conn: &mut SqliteConnection,
+        arrival: &str,
+        key: &CommentKey,
+        sequence: i64,
+    ) -> Result<i64, StoreError> {
+        match self.position {
+            Some(position) if self.arrival_key.as_deref() == Some(arrival) => Ok(position),
+            _ => positions::free(conn, key.consultation.as_str(), sequence).await,
         }
     }
 
@@ -69,7 +91,7 @@ pub async fn record_one(
     let comment = &judged.comment;
     let assessment = &judged.assessment;
     let arrival = arrival_key(comment);
-    let standing = standing(tx, &comment.key).await?;
+    let standing = standing(tx, &comment.key, &arrival).await?;
     let place = standing.place(&arrival, judged);
     if place == Place::Known {
         return Ok(Recorded::AlreadyKnown);
@@ -80,13 +102,14 @@ pub async fn record_one(
 
     if place == Place::Current {
         let withdrawn_at_ms = standing.withdrawn_at_ms.filter(|_| standing.stays_withdrawn(judged));
+        let position = standing.position(tx, &arrival, &comment.key, sequence).await?;
         sqlx::query(
             "UPDATE comments SET current_revision = $1, current_assessment = $2, sequence = $3, \
              verdict = $4, text_hash = $5, withdrawn_at_ms = $6 WHERE no = $7",
         )
         .bind(revision_no)
         .bind(assessment_no)
-        .bind(sequence)
+        .bind(position)
         .bind(assessment.verdict.key())
         .bind(&hash)
         .bind(withdrawn_at_ms)
@@ -167,17 +190,19 @@ fn alert(key: &CommentKey, now_ms: i64) -> Result<String, StoreError> {
     serde_json::to_string(&AlertV1::new(key, at)).map_err(|error| StoreError::Failed(format!("write alert: {error}")))
 }
 
-async fn standing(conn: &mut SqliteConnection, key: &CommentKey) -> Result<Standing, StoreError> {
+async fn standing(conn: &mut SqliteConnection, key: &CommentKey, arrival: &str) -> Result<Standing, StoreError> {
     let found: Option<Standing> = sqlx::query_as(
         "SELECT c.no, c.withdrawn_at_ms, c.withdrawn_revision, r.arrival_key, r.revision, \
-         r.edited_at_ms, r.sequence, a.pipeline_version FROM comments c \
-         LEFT JOIN revisions r ON r.no = c.current_revision \
+         r.edited_at_ms, r.sequence, a.pipeline_version, c.sequence AS position, \
+         (SELECT s.sequence FROM revisions s WHERE s.comment_no = c.no AND s.arrival_key = $4) AS seen \
+         FROM comments c LEFT JOIN revisions r ON r.no = c.current_revision \
          LEFT JOIN assessments a ON a.no = c.current_assessment \
          WHERE c.consultation = $1 AND c.source = $2 AND c.id = $3",
     )
     .bind(key.consultation.as_str())
     .bind(key.source.as_str())
     .bind(key.id.as_str())
+    .bind(arrival)
     .fetch_optional(&mut *conn)
     .await
     .map_err(store_error)?;
@@ -200,6 +225,8 @@ async fn standing(conn: &mut SqliteConnection, key: &CommentKey) -> Result<Stand
         edited_at_ms: None,
         sequence: None,
         pipeline_version: None,
+        position: None,
+        seen: None,
     })
 }
 

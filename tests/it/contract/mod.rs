@@ -1,4 +1,5 @@
 //! One suite per port. Every adapter of the port passes it.
 
+pub mod outbox;
 pub mod queue;
 pub mod store;

@@ -1,13 +1,15 @@
 //! What every [`Store`] does, whatever keeps it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use moothall::domain::comment::ConsultationId;
 use moothall::domain::decision::Verdict;
 use moothall::domain::rulebook::PipelineVersion;
 use moothall::pipeline::identity::text_hash;
-use moothall::pipeline::ports::{Funnel, Judged, Recorded, Store};
+use moothall::pipeline::ports::{Funnel, Judged, Recorded, Store, StoredComment};
 
+use super::outbox::{self, messages};
 use crate::support::{assessment, comment, failed, judged, key, mentoring, revision};
 
 /// A store, empty at first, with a hand on its clock.
@@ -28,16 +30,21 @@ where
     a_repeated_record_has_one_effect(make().await).await;
     the_newest_revision_is_current_in_any_order(make().await).await;
     without_order_the_later_arrival_is_current(make().await).await;
+    with_equal_order_what_is_recorded_later_is_current(make().await).await;
+    an_arrival_that_is_counted_anew_keeps_its_place_in_time(make().await).await;
     an_edit_time_orders_when_there_is_no_revision(make().await).await;
     a_new_pipeline_version_replaces_the_judgement(make().await).await;
     pages_follow_the_arrivals(make().await).await;
+    pages_lose_and_repeat_nothing_when_thousands_tie(make().await).await;
+    every_comment_has_a_position_of_its_own(make().await).await;
+    an_edit_moves_a_comment_and_a_new_judgement_does_not(make().await).await;
     the_funnel_accounts_for_every_comment(make().await).await;
     a_withdrawal_may_overtake_its_comment(make().await).await;
     a_known_failure_changes_nothing(make().await).await;
     judgements_are_found_by_text_and_version(make().await).await;
     a_disclosure_waits_for_a_person(make().await).await;
     an_overtaken_disclosure_still_reaches_a_person(make().await).await;
-    messages_are_kept_until_sent(make().await).await;
+    outbox::contract(&make).await;
     the_active_version_is_remembered(make().await).await;
     a_batch_is_stored_as_its_comments_one_by_one(make().await, make().await).await;
     make().await.store().ping().await.unwrap();
@@ -49,8 +56,7 @@ async fn current_text(store: &dyn Store) -> Vec<(String, Verdict)> {
 }
 
 async fn kinds(store: &dyn Store) -> Vec<String> {
-    let rows = store.unsent(100).await.unwrap();
-    rows.into_iter().map(|row| row.kind).collect()
+    messages(store).await.into_iter().map(|row| row.kind).collect()
 }
 
 async fn a_repeated_record_has_one_effect(bench: impl StoreUnderTest) {
@@ -88,6 +94,43 @@ async fn without_order_the_later_arrival_is_current(bench: impl StoreUnderTest) 
     let recorded = store.record(&[late, early]).await.unwrap();
     assert_eq!(recorded, [Recorded::New, Recorded::AlreadyKnown]);
     assert_eq!(current_text(&*store).await[0].0, "later");
+}
+
+async fn with_equal_order_what_is_recorded_later_is_current(bench: impl StoreUnderTest) {
+    let store = bench.store();
+    let edited = |text: &str| {
+        let mut comment = comment("2", text);
+        comment.edited_at = Some("2024-05-02T00:00:00Z".parse().unwrap());
+        comment
+    };
+    for (first, second) in [(comment("1", "b"), comment("1", "a")), (edited("b"), edited("a"))] {
+        let id = first.key.id.clone();
+        let [first, second] = [first, second].map(|comment| judged(comment, 5, Verdict::Accept));
+        // In two transactions for the one, in one for the other.
+        if id.as_str() == "1" {
+            assert_eq!(store.record(std::slice::from_ref(&first)).await.unwrap(), [Recorded::New]);
+            assert_eq!(store.record(std::slice::from_ref(&second)).await.unwrap(), [Recorded::New]);
+        } else {
+            let both = [first.clone(), second.clone()];
+            assert_eq!(store.record(&both).await.unwrap(), [Recorded::New, Recorded::New]);
+        }
+        // A redelivery of either changes nothing, in any order.
+        for again in [&first, &second, &first] {
+            assert_eq!(store.record(std::slice::from_ref(again)).await.unwrap(), [Recorded::AlreadyKnown]);
+        }
+        assert!(current_text(&*store).await.iter().all(|(text, _)| text == "a"));
+    }
+    assert_eq!(kinds(&*store).await.len(), 4);
+}
+
+async fn an_arrival_that_is_counted_anew_keeps_its_place_in_time(bench: impl StoreUnderTest) {
+    let store = bench.store();
+    let at = |text: &str, sequence| judged(comment("1", text), sequence, Verdict::Accept);
+    store.record(&[at("old", 1), at("new", 2)]).await.unwrap();
+    // The sender publishes the old text again: a broker gives it a later time.
+    assert_eq!(store.record(&[at("old", 3)]).await.unwrap(), [Recorded::AlreadyKnown]);
+    assert_eq!(current_text(&*store).await[0].0, "new");
+    assert_eq!(kinds(&*store).await.len(), 2);
 }
 
 async fn an_edit_time_orders_when_there_is_no_revision(bench: impl StoreUnderTest) {
@@ -128,6 +171,106 @@ async fn pages_follow_the_arrivals(bench: impl StoreUnderTest) {
     assert_eq!(seen, [1, 2, 3, 4, 5]);
     let elsewhere = ConsultationId::new("elsewhere").unwrap();
     assert!(store.page(&elsewhere, 0, 9).await.unwrap().is_empty());
+}
+
+/// Every comment, page by page.
+async fn paged(store: &dyn Store, limit: u32) -> Vec<StoredComment> {
+    let (mut all, mut after) = (Vec::new(), i64::MIN);
+    loop {
+        let page = store.page(&mentoring(), after, limit).await.unwrap();
+        assert!(page.len() <= limit as usize);
+        let Some(last) = page.last() else { return all };
+        after = last.sequence;
+        all.extend(page);
+    }
+}
+
+fn ids(stored: &[StoredComment]) -> BTreeSet<String> {
+    stored.iter().map(|stored| stored.comment.key.id.to_string()).collect()
+}
+
+async fn pages_lose_and_repeat_nothing_when_thousands_tie(bench: impl StoreUnderTest) {
+    const SECOND: i64 = 1_700_000_000_000_000;
+    let store = bench.store();
+    let verdicts = [Verdict::Accept, Verdict::Hold, Verdict::Accept, Verdict::Accept, Verdict::Escalate];
+    let tied = |n: usize| judged(comment(&n.to_string(), &format!("t{n}")), SECOND, verdicts[n % verdicts.len()]);
+    // Some who count exactly stand in the same second.
+    let exact = |n: i64| judged(comment(&format!("exact {n}"), "a"), SECOND + n * 250, Verdict::Accept);
+    store.record(&(1..=4).map(exact).collect::<Vec<_>>()).await.unwrap();
+    let batch: Vec<_> = (0..3_000).map(tied).collect();
+    for chunk in batch.chunks(64) {
+        store.record(chunk).await.unwrap();
+    }
+    store.record(&(5..=8).map(exact).collect::<Vec<_>>()).await.unwrap();
+    let all = paged(&*store, 97).await;
+    assert_eq!((all.len(), ids(&all).len()), (3_008, 3_008));
+    assert!(all.is_sorted_by(|a, b| a.sequence < b.sequence));
+    // They stay close to where they belong.
+    assert!(all[0].sequence == SECOND && all[3_007].sequence < SECOND + 100_000, "{}", all[3_007].sequence);
+    // The whole batch again, as after a crash, moves nobody.
+    for chunk in batch.chunks(500) {
+        assert!(store.record(chunk).await.unwrap().iter().all(|recorded| *recorded == Recorded::AlreadyKnown));
+    }
+    let again = paged(&*store, 1_000).await;
+    let places = |of: &[StoredComment]| of.iter().map(|s| (s.comment.key.clone(), s.sequence)).collect::<Vec<_>>();
+    assert_eq!(places(&again), places(&all));
+    // Another consultation has positions of its own.
+    let mut other = tied(1);
+    other.comment.key.consultation = ConsultationId::new("elsewhere").unwrap();
+    store.record(std::slice::from_ref(&other)).await.unwrap();
+    let page = store.page(&other.comment.key.consultation, SECOND - 1, 9).await.unwrap();
+    assert_eq!(page[0].sequence, SECOND);
+}
+
+async fn every_comment_has_a_position_of_its_own(bench: impl StoreUnderTest) {
+    let store = bench.store();
+    // Neighbours that are displaced onto each other, ends of the ranges that a search
+    // may use, and what is no time at all.
+    let mut sequences = vec![100, 100, 101, 101, 100, 102];
+    for power in 0..=26 {
+        sequences.extend([(1 << power) - 1, 1 << power, (1 << power) + 99]);
+    }
+    sequences.extend([0, 0, -1, i64::MIN, i64::MIN, i64::MAX, i64::MAX, i64::MAX - 1]);
+    // As they come, and then all of them once more.
+    let count = sequences.len();
+    let batch: Vec<_> =
+        (0..2 * count).map(|n| judged(comment(&n.to_string(), "a"), sequences[n % count], Verdict::Accept)).collect();
+    for chunk in batch.chunks(50) {
+        store.record(chunk).await.unwrap();
+    }
+    let all = paged(&*store, 7).await;
+    assert_eq!((all.len(), ids(&all).len()), (2 * count, 2 * count));
+    assert!(all.is_sorted_by(|a, b| a.sequence < b.sequence));
+    assert!(all[0].sequence >= 0, "readers may begin at nought");
+}
+
+async fn an_edit_moves_a_comment_and_a_new_judgement_does_not(bench: impl StoreUnderTest) {
+    let store = bench.store();
+    let batch: Vec<_> = (1..=3).map(|n| judged(comment(&n.to_string(), "a"), 10, Verdict::Accept)).collect();
+    store.record(&batch).await.unwrap();
+    let place = async |id: &str| {
+        let all = paged(&*store, 9).await;
+        all.iter().find(|stored| stored.comment.key == key(id)).unwrap().sequence
+    };
+    assert_eq!((place("1").await, place("2").await, place("3").await), (10, 11, 12));
+    // As the one who judges anew reads them: at their positions.
+    let page = paged(&*store, 9).await;
+    let anew: Vec<_> = page
+        .into_iter()
+        .map(|s| Judged { comment: s.comment, sequence: s.sequence, assessment: assessment(Verdict::Hold, "v2") })
+        .collect();
+    assert_eq!(store.record(&anew).await.unwrap(), [Recorded::New; 3]);
+    assert_eq!((place("1").await, place("2").await, place("3").await), (10, 11, 12));
+    // An edit at the time of another comment, and one at its own.
+    store.record(&[judged(comment("1", "b"), 11, Verdict::Accept)]).await.unwrap();
+    assert_eq!(place("1").await, 13);
+    store.record(&[judged(comment("4", "a"), 20, Verdict::Accept)]).await.unwrap();
+    store.record(&[judged(comment("4", "b"), 20, Verdict::Accept)]).await.unwrap();
+    assert!(place("4").await >= 20);
+    // The place that it left is free.
+    store.record(&[judged(comment("5", "a"), 10, Verdict::Accept)]).await.unwrap();
+    assert_eq!(place("5").await, 10);
+    assert_eq!(paged(&*store, 2).await.len(), 5);
 }
 
 async fn the_funnel_accounts_for_every_comment(bench: impl StoreUnderTest) {
@@ -224,16 +367,6 @@ async fn an_overtaken_disclosure_still_reaches_a_person(bench: impl StoreUnderTe
     assert_eq!(texts, ["help", "help"]);
 }
 
-async fn messages_are_kept_until_sent(bench: impl StoreUnderTest) {
-    let store = bench.store();
-    store.record(&[judged(comment("1", "a secret"), 1, Verdict::Escalate)]).await.unwrap();
-    let rows = store.unsent(9).await.unwrap();
-    assert_eq!(rows.len(), 2);
-    assert!(rows.iter().all(|row| !row.body.contains("secret")));
-    store.sent(&[rows[0].event_id.clone()]).await.unwrap();
-    assert_eq!(store.unsent(9).await.unwrap(), rows[1..]);
-}
-
 async fn the_active_version_is_remembered(bench: impl StoreUnderTest) {
     let store = bench.store();
     assert_eq!(store.active_version(&mentoring()).await.unwrap(), None);
@@ -260,8 +393,7 @@ async fn a_batch_is_stored_as_its_comments_one_by_one(together: impl StoreUnderT
     for store in [together.store(), apart.store()] {
         let page = store.page(&mentoring(), 0, 1_000).await.unwrap();
         let page: Vec<_> = page.into_iter().map(|s| (s.sequence, s.comment, s.assessment)).collect();
-        let mut messages: Vec<_> =
-            store.unsent(1_000).await.unwrap().into_iter().map(|row| (row.event_id, row.body)).collect();
+        let mut messages: Vec<_> = messages(&*store).await.into_iter().map(|row| (row.event_id, row.body)).collect();
         messages.sort();
         let disclosed = store.disclosures(None).await.unwrap().len();
         seen.push((page, messages, disclosed, store.funnel(&mentoring()).await.unwrap()));

@@ -13,7 +13,7 @@ use moothall::domain::decision::Verdict;
 use moothall::domain::reading::Language;
 use moothall::domain::rulebook::PipelineVersion;
 use moothall::pipeline::clock::{Clock, ManualClock};
-use moothall::pipeline::ports::{FailedRow, Judged};
+use moothall::pipeline::ports::{Arrival, Delivery, FailedRow, Judged};
 use moothall::sqlite::Database;
 use moothall::store::sqlite::SqliteStore;
 use tempfile::TempDir;
@@ -47,6 +47,14 @@ pub fn comment(id: &str, text: &str) -> Comment {
 /// A comment with an explicit revision.
 pub fn revision(id: &str, revision: i64, text: &str) -> Comment {
     Comment { revision: Some(revision), ..comment(id, text) }
+}
+
+/// The comment in a delivery that holds one.
+pub fn arrived(delivery: &Delivery) -> &Comment {
+    match &delivery.arrival {
+        Ok(Arrival::Comment(comment)) => comment,
+        other => panic!("no comment arrived: {other:?}"),
+    }
 }
 
 /// A judgement that says nothing but its verdict.
