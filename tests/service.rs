@@ -190,9 +190,7 @@ async fn results(url: &str) -> (usize, usize, usize) {
     let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     let (mut messages, mut events, mut comments) = (0, BTreeSet::new(), BTreeSet::new());
-    while let Some(message) =
-        channel.basic_get("moothall.results".into(), BasicGetOptions::default()).await.unwrap()
-    {
+    while let Some(message) = channel.basic_get("moothall.results".into(), BasicGetOptions::default()).await.unwrap() {
         message.acker.ack(BasicAckOptions::default()).await.unwrap();
         let event: Value = serde_json::from_slice(&message.data).unwrap();
         messages += 1;

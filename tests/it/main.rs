@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 
 mod api;
+#[path = "../support/broker/mod.rs"]
+mod broker;
 mod contract;
 mod intake;
 mod pipeline;
 mod queue;
+mod rabbitmq;
 mod shutdown;
 mod store;
 mod support;

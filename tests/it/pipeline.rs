@@ -39,6 +39,7 @@ async fn line() -> Line {
         pulse: Pulse::default(),
         clock: bench.clock.clone(),
         settings: WorkerSettings { idle_ms: 5, ..WorkerSettings::default() },
+        stored: Arc::default(),
     };
     Line { bench, queue, store, judge, deps }
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use moothall::broker::rabbitmq::{
-    BrokerError, Lane, Mode, RabbitConfig, RabbitPublisher, RabbitQueue, inspect, probe,
-};
+use moothall::broker::rabbitmq::{BrokerError, Lane, Mode, RabbitConfig, RabbitPublisher, RabbitQueue, inspect, probe};
 use moothall::domain::decision::Verdict;
 use moothall::pipeline::clock::Clock;
 use moothall::pipeline::intake::{IntakeDeps, IntakeLimits};
@@ -27,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::proxy::Proxy;
 use crate::broker::{Node, Vhost};
-use crate::contract::queue::{QueueUnderTest, queue_contract};
+use crate::contract::queue::{QueueUnderTest, queue_contract, take};
 use crate::support::judge::StubJudge;
 use crate::support::rabbit::{config, process};
 use crate::support::{Bench, comment, failed, judged, mentoring, revision, wait_until};
@@ -65,7 +64,9 @@ impl QueueUnderTest for Rabbit {
         self.proxy.refuse(true);
         self.proxy.cut().await;
         let proxy = Proxy::start(self.vhost.node().amqp_port()).await;
-        let queue = process(config(&self.vhost.url_via(proxy.port())), &Pulse::default()).await;
+        let config = config(&self.vhost.url_via(proxy.port()));
+        // A task of its own, as a process would be.
+        let queue = tokio::spawn(async move { process(config, &Pulse::default()).await }).await.unwrap();
         self.proxy = proxy;
         self.queue = queue;
         self.queue()
@@ -266,7 +267,11 @@ async fn results_and_alerts_go_out_once_each_by_their_own_exchanges() {
         assert_eq!(properties.message_id().as_ref().unwrap().as_str(), event["id"].as_str().unwrap());
         assert_eq!(*properties.delivery_mode(), Some(2));
         assert!(event["data"].get("text").is_none());
-        verdicts.push(format!("{}/{}", event["data"]["id"].as_str().unwrap(), event["data"]["verdict"].as_str().unwrap()));
+        verdicts.push(format!(
+            "{}/{}",
+            event["data"]["id"].as_str().unwrap(),
+            event["data"]["verdict"].as_str().unwrap()
+        ));
     }
     verdicts.sort();
     assert_eq!(verdicts, ["1/accept", "2/reject", "3/escalate"]);
@@ -282,8 +287,10 @@ async fn every_kind_of_message_takes_effect() {
     let service = Service::start(config(&vhost.url())).await;
     let client = Client::new(&vhost.url()).await;
     let event = |kind: &str, time: &str, data: Value| {
-        serde_json::to_vec(&json!({"specversion": "1.0", "id": "e", "source": "site", "type": kind, "time": time, "data": data}))
-            .unwrap()
+        serde_json::to_vec(
+            &json!({"specversion": "1.0", "id": "e", "source": "site", "type": kind, "time": time, "data": data}),
+        )
+        .unwrap()
     };
     // Out of order: the edit first, then what it edits.
     let edited = event("comment.edited.v1", "2026-11-01T11:00:00Z", json!({"id": "1", "text": "second"}));
@@ -291,8 +298,15 @@ async fn every_kind_of_message_takes_effect() {
     client.comment("comment.edited.mentoring", &edited).await;
     client.comment("comment.created.mentoring", &created).await;
     // The deletion overtakes its comment.
-    client.comment("comment.deleted.mentoring", &event("comment.deleted.v1", "2026-11-01T10:00:00Z", json!({"id": "2"}))).await;
-    client.comment("comment.created.mentoring", &event("comment.created.v1", "2026-11-01T09:00:00Z", json!({"id": "2", "text": "gone"}))).await;
+    client
+        .comment("comment.deleted.mentoring", &event("comment.deleted.v1", "2026-11-01T10:00:00Z", json!({"id": "2"})))
+        .await;
+    client
+        .comment(
+            "comment.created.mentoring",
+            &event("comment.created.v1", "2026-11-01T09:00:00Z", json!({"id": "2", "text": "gone"})),
+        )
+        .await;
     // Plain JSON without an envelope, in the urgent lane.
     client.comment("comment.urgent.mentoring", br#"{"id": 3, "text": "help"}"#).await;
     // Nothing to judge, and a row that failed where a file was read.
@@ -303,7 +317,8 @@ async fn every_kind_of_message_takes_effect() {
     let one = page.iter().find(|stored| stored.comment.key.id.as_str() == "1").unwrap();
     assert_eq!(one.comment.text, "second");
     assert_eq!(one.comment.key.source.as_str(), "site");
-    let reasons: Vec<_> = service.store.failures(&mentoring()).await.unwrap().into_iter().map(|row| row.reason).collect();
+    let reasons: Vec<_> =
+        service.store.failures(&mentoring()).await.unwrap().into_iter().map(|row| row.reason).collect();
     assert!(reasons.iter().all(|reason| reason == "blank"), "{reasons:?}");
     service.stop().await;
 }
@@ -323,7 +338,17 @@ async fn a_duplicate_storm_has_one_effect_each() {
     })
     .await;
     wait_until("all are sent", async || service.store.backlog(None).await.unwrap().unsent == 0).await;
-    assert_eq!(inspect(&config(&vhost.url())).await.unwrap().queues.iter().find(|q| q.name == "moothall.results").unwrap().ready, 60);
+    assert_eq!(
+        inspect(&config(&vhost.url()))
+            .await
+            .unwrap()
+            .queues
+            .iter()
+            .find(|q| q.name == "moothall.results")
+            .unwrap()
+            .ready,
+        60
+    );
     service.stop().await;
 }
 
@@ -333,6 +358,8 @@ async fn what_leads_nowhere_lies_in_the_unrouted_queue() {
     let queue = process(config(&vhost.url()), &Pulse::default()).await;
     let client = Client::new(&vhost.url()).await;
     client.comment("komment.created", b"{}").await;
+    // A connection that is open already; a new one would bind again.
+    queue.publish(&[comment("0", "a")]).await.unwrap();
     client
         .channel
         .queue_unbind("moothall.work".into(), "moothall.in".into(), "comment.created.#".into(), FieldTable::default())
@@ -352,7 +379,8 @@ async fn a_topology_that_differs_is_refused_with_every_difference_and_nothing_is
         client.channel.queue_declare(queue.into(), durable, FieldTable::default()).await.unwrap();
     }
     client.publish("", "moothall.work", b"precious", BasicProperties::default()).await;
-    let error = RabbitQueue::subscribe(Arc::new(config(&vhost.url())), Clock::system(), Pulse::default()).await.unwrap_err();
+    let error =
+        RabbitQueue::subscribe(Arc::new(config(&vhost.url())), Clock::system(), Pulse::default()).await.unwrap_err();
     let text = error.to_string();
     assert!(error.needs_a_person(), "{text}");
     assert!(text.contains("`moothall.work` differs") && text.contains("`moothall.results` differs"), "{text}");
@@ -374,21 +402,26 @@ async fn a_user_without_the_right_to_configure_works_where_everything_is_there()
     let writes = r"^moothall\.(in|out|retry|dead|alerts)$";
     vhost.permissions("worker", "^$", writes, r"^moothall\.(work|urgent|parked)$").await;
     let url = vhost.url_for("worker", "secret", vhost.node().amqp_port());
-    for mode in [Mode::Check, Mode::Declare] {
+    for (earlier, mode) in [(0, Mode::Check), (1, Mode::Declare)] {
         let config = RabbitConfig { mode, ..config(&url) };
         let service = Service::start(config.clone()).await;
         let id = format!("{mode:?}");
         service.queue.publish(&[comment(&id, "help"), comment(&format!("{id}-2"), "panic")]).await.unwrap();
         service.has("it is stored", |funnel| funnel.escalated == 1).await;
-        wait_until("the other is parked", async || inspect(&config).await.unwrap().parked() > 0).await;
-        assert_eq!(service.queue.replay(None).await.unwrap(), 1);
+        wait_until("the other is parked", async || inspect(&config).await.unwrap().parked() == earlier + 1).await;
+        // The one of the round before is parked still, for the same reason.
+        assert_eq!(service.queue.replay(None).await.unwrap(), earlier + 1);
         wait_until("all is sent", async || service.store.backlog(None).await.unwrap().unsent == 0).await;
-        wait_until("it is parked again", async || inspect(&config).await.unwrap().parked() > 0).await;
+        wait_until("it is parked again", async || inspect(&config).await.unwrap().parked() == earlier + 1).await;
         probe(&Arc::new(config)).await.unwrap();
         service.stop().await;
     }
     let error = RabbitQueue::subscribe(
-        Arc::new(RabbitConfig { mode: Mode::Check, names: moothall::broker::rabbitmq::Names::with_prefix("other"), ..config(&url) }),
+        Arc::new(RabbitConfig {
+            mode: Mode::Check,
+            names: moothall::broker::rabbitmq::Names::with_prefix("other"),
+            ..config(&url)
+        }),
         Clock::system(),
         Pulse::default(),
     )
@@ -400,7 +433,8 @@ async fn a_user_without_the_right_to_configure_works_where_everything_is_there()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_or_vhost_is_told_at_once() {
     let vhost = vhost().await;
-    for url in [vhost.url_for("guest", "wrong", vhost.node().amqp_port()), vhost.url().replace(&vhost.name, "nowhere")] {
+    for url in [vhost.url_for("guest", "wrong", vhost.node().amqp_port()), vhost.url().replace(&vhost.name, "nowhere")]
+    {
         let started = std::time::Instant::now();
         let config = Arc::new(config(&url));
         let error = RabbitQueue::subscribe(config, Clock::system(), Pulse::default()).await.unwrap_err();
@@ -417,9 +451,12 @@ async fn a_cut_wire_loses_nothing_and_is_mended_by_itself() {
     let service = Service::start(config(&vhost.url_via(proxy.port()))).await;
     let feeder = RabbitQueue::publish_only(Arc::new(config(&vhost.url())), Clock::system(), Pulse::default());
     for round in 0..6 {
-        let comments: Vec<_> = (0..50).map(|n| comment(&format!("{round}-{n}"), &format!("text {round} {n}"))).collect();
+        let comments: Vec<_> =
+            (0..50).map(|n| comment(&format!("{round}-{n}"), &format!("text {round} {n}"))).collect();
         feeder.publish(&comments).await.unwrap();
+        proxy.refuse(true);
         proxy.cut().await;
+        proxy.refuse(false);
     }
     service.has("all are stored", |funnel| funnel.accepted == 300).await;
     wait_until("all are sent", async || service.store.backlog(None).await.unwrap().unsent == 0).await;
@@ -438,7 +475,8 @@ async fn a_cut_wire_loses_nothing_and_is_mended_by_itself() {
 async fn a_silent_wire_is_noticed_and_mended_by_itself() {
     let vhost = vhost().await;
     let proxy = Proxy::start(vhost.node().amqp_port()).await;
-    let quick = RabbitConfig { heartbeat_s: 1, timeout: Duration::from_secs(2), ..config(&vhost.url_via(proxy.port())) };
+    let quick =
+        RabbitConfig { heartbeat_s: 1, timeout: Duration::from_secs(2), ..config(&vhost.url_via(proxy.port())) };
     let service = Service::start(quick).await;
     proxy.stall(crate::broker::proxy::Direction::FromBroker);
     wait_until("it is noticed", async || !service.pulse.troubles().is_empty()).await;
@@ -471,22 +509,32 @@ async fn a_deleted_queue_is_said_and_made_again() {
 async fn a_full_results_queue_is_waited_for_and_no_result_is_lost() {
     let vhost = vhost().await;
     let service = Service::start(config(&vhost.url())).await;
-    vhost.node().put(&format!("policies/{}/small", vhost.name), &json!({"pattern": "results", "apply-to": "queues", "definition": {"max-length": 5}})).await;
-    let comments: Vec<_> = (0..100).map(|n| comment(&n.to_string(), &format!("text {n}"))).collect();
+    vhost
+        .node()
+        .put(
+            &format!("policies/{}/small", vhost.name),
+            &json!({"pattern": "results", "apply-to": "queues", "definition": {"max-length": 5}}),
+        )
+        .await;
+    let path = format!("queues/{}/moothall.results", vhost.name);
+    wait_until("the policy is in force", async || vhost.node().get(&path).await["policy"] == "small").await;
+    let comments: Vec<_> = (0..400).map(|n| comment(&n.to_string(), &format!("text {n}"))).collect();
     service.queue.publish(&comments).await.unwrap();
-    service.has("all are stored", |funnel| funnel.accepted == 100).await;
-    wait_until("the refusal is told", async || {
-        service.pulse.troubles().values().any(|why| why.contains("full"))
-    })
-    .await;
+    service.has("all are stored", |funnel| funnel.accepted == 400).await;
+    wait_until("the refusal is told", async || service.pulse.troubles().values().any(|why| why.contains("full"))).await;
     let client = Client::new(&vhost.url()).await;
     let mut results = client
         .channel
-        .basic_consume("moothall.results".into(), "reader".into(), BasicConsumeOptions::default(), FieldTable::default())
+        .basic_consume(
+            "moothall.results".into(),
+            "reader".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
         .await
         .unwrap();
     let mut ids = std::collections::BTreeSet::new();
-    while ids.len() < 100 {
+    while ids.len() < 400 {
         let message = tokio::time::timeout(Duration::from_secs(20), results.next()).await.unwrap().unwrap().unwrap();
         let event: Value = serde_json::from_slice(&message.data).unwrap();
         ids.insert(event["id"].as_str().unwrap().to_owned());
@@ -517,13 +565,9 @@ async fn odd_headers_do_no_harm_and_survive_a_retry() {
     }
     let properties = BasicProperties::default().with_headers(headers).with_timestamp(u64::MAX);
     client.publish("moothall.in", "comment.created", &created("1", "x"), properties).await;
+    let shared: Arc<dyn Queue> = Arc::new(queue.clone());
     for attempt in 1..=2 {
-        let mut held = Vec::new();
-        wait_until("it is delivered", async || {
-            held.extend(queue.receive(1).await.unwrap());
-            !held.is_empty()
-        })
-        .await;
+        let held = take(&shared, 1).await;
         assert_eq!(held[0].attempt, attempt);
         let again = Settlement::Retry { after_ms: 200, counts: true };
         queue.settle(&[(held[0].tag, again)]).await.unwrap();
@@ -551,8 +595,7 @@ async fn an_urgent_comment_overtakes_a_flood() {
 async fn files_published_by_one_process_are_stored_by_another_with_their_failed_rows() {
     let vhost = vhost().await;
     let service = Service::start(config(&vhost.url())).await;
-    let feeder =
-        Arc::new(RabbitQueue::publish_only(Arc::new(config(&vhost.url())), Clock::system(), Pulse::default()));
+    let feeder = Arc::new(RabbitQueue::publish_only(Arc::new(config(&vhost.url())), Clock::system(), Pulse::default()));
     let deps = IntakeDeps {
         queue: feeder.clone(),
         failed: feeder.clone() as Arc<dyn FailedRows>,

@@ -164,7 +164,7 @@ pub(super) async fn parked(
         found.push(ParkedArrival {
             key,
             sequence: envelope.sequence(serde_json::from_slice(&message.data).ok().as_ref(), now_us()),
-            attempts: envelope.attempts_before(),
+            attempts: envelope.attempts_when_parked(config.delivery_limit),
             reason: envelope.reason(),
         });
     }

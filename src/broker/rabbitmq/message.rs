@@ -81,6 +81,13 @@ impl Envelope {
         u32::try_from(own.saturating_add(seen).clamp(0, i64::from(u32::MAX))).unwrap_or(u32::MAX)
     }
 
+    /// Attempts of a parked message. What the broker counts on the parked queue is looks.
+    pub fn attempts_when_parked(&self, delivery_limit: u32) -> u32 {
+        let own = self.header(ATTEMPTS).and_then(whole).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        let by_the_broker = if self.header(REASON).is_none() { delivery_limit.saturating_add(1) } else { 0 };
+        own.saturating_add(by_the_broker)
+    }
+
     /// Position of the arrival: what an earlier copy noted, else what the sender says, else now.
     pub fn sequence(&self, body: Option<&Value>, now_us: i64) -> i64 {
         self.header(FIRST_SEEN)

@@ -83,7 +83,7 @@ async fn collect(queues: &[&Arc<dyn Queue>], n: usize) -> Vec<(usize, Delivery)>
 }
 
 /// The next `n` deliveries.
-async fn take(queue: &Arc<dyn Queue>, n: usize) -> Vec<Delivery> {
+pub async fn take(queue: &Arc<dyn Queue>, n: usize) -> Vec<Delivery> {
     collect(&[queue], n).await.into_iter().map(|(_, delivery)| delivery).collect()
 }
 

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -61,7 +62,12 @@ impl Proxy {
     /// Resets all connections, as a crashed host or a broken cable ends them. New ones are welcome.
     pub async fn cut(&self) {
         self.state.cuts.send_modify(|cuts| *cuts += 1);
-        super::until("all connections through the proxy are cut", async || self.connections() == 0).await;
+        // No `until` here: its closure would make this future of use on one thread only.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.connections() > 0 {
+            assert!(Instant::now() < deadline, "connections through the proxy are not cut");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Holds the bytes of one direction from now on, in open and in new connections.
