@@ -8,8 +8,8 @@ use anyhow::Context;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    ExchangeDeleteOptions, QueueDeleteOptions, QueuePurgeOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
@@ -67,8 +67,10 @@ impl BrokerBench<'_> {
         for round in 0..self.rounds.max(1) {
             self.fill(config, round * 2).await?;
             bare.push(bare_client(config, self.count).await?);
+            expect_empty(config, "the bare client").await?;
             self.fill(config, round * 2 + 1).await?;
             ours.push(self.worker_loop(config, Arc::clone(&stub)).await?);
+            expect_empty(config, "the worker loop").await?;
         }
         let (bare, ours) = (median(bare), median(ours));
         let per = |took: Took| self.count as f64 / took.wall.as_secs_f64().max(1e-9);
@@ -193,22 +195,33 @@ async fn bare_client(config: &RabbitConfig, count: usize) -> Result<Took, Failur
                 let publish = BasicPublishOptions::default();
                 let confirm = results.basic_publish(exchange, key, publish, &body, properties).await?.await?;
                 let confirmed = confirm == Confirmation::Ack(None);
-                delivery.acker.ack(BasicAckOptions::default()).await?;
-                Ok::<bool, lapin::Error>(confirmed)
+                let acknowledged = delivery.acker.ack(BasicAckOptions::default()).await?;
+                Ok::<bool, lapin::Error>(confirmed && acknowledged)
             }
         })
         .buffer_unordered(WINDOW);
     while let Some(confirmed) = tokio::time::timeout(Duration::from_secs(60), done.next()).await? {
         if !confirmed? {
-            return Err(anyhow::anyhow!("the broker refused a message of the bare client").into());
+            return Err(anyhow::anyhow!("a message of the bare client was refused or not acknowledged").into());
         }
     }
     let took = Took { wall: started.0.elapsed(), processor: processor_time()?.saturating_sub(started.1) };
     drop(done);
+    // Answered after the last acknowledgement: a connection that is closed at once may drop some.
+    channel.basic_cancel(short("bare"), BasicCancelOptions::default()).await?;
     consuming.close(200, "bye".into()).await?;
     publishing.close(200, "bye".into()).await?;
     purge(config, &config.names.results_queue).await?;
     Ok(took)
+}
+
+/// A round that leaves something behind would be measured with the next.
+async fn expect_empty(config: &RabbitConfig, who: &str) -> Result<(), Failure> {
+    let left = purge(config, &config.names.work_queue).await?;
+    if left > 0 {
+        return Err(anyhow::anyhow!("{who} left {left} messages on the work queue").into());
+    }
+    Ok(())
 }
 
 async fn purge(config: &RabbitConfig, queue: &str) -> anyhow::Result<u64> {
