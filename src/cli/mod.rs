@@ -16,6 +16,7 @@ use crate::telemetry::{self, LogFormat};
 mod assess;
 mod bench;
 mod check_config;
+mod files;
 mod health;
 mod output;
 mod prepare;
