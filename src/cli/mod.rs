@@ -18,6 +18,7 @@ mod assess;
 mod bench;
 mod broker;
 mod check_config;
+mod doctor;
 mod files;
 mod health;
 mod output;
@@ -89,6 +90,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Check settings, policy, codebook and models, and name every problem
     CheckConfig,
+    /// Look at everything that work needs, and say what is wrong and what to do
+    Doctor(doctor::Arguments),
     /// Ask the service on this machine how it is
     Health(health::Arguments),
     /// Print what the models read of each JSON line: judging text, sentences and surface features
@@ -141,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Worker(arguments) => worker::run(&cli.common, arguments),
         Command::Publish(arguments) => publish::run(&cli.common, arguments),
         Command::Queue(arguments) => queue::run(&cli.common, arguments),
+        Command::Doctor(arguments) => doctor::run(&cli.common, arguments),
         Command::Health(arguments) => health::run(&cli.common, arguments),
         Command::CheckConfig => check_config::run(&cli.common),
         Command::Prepare(arguments) => prepare::run(&cli.common, arguments),
