@@ -16,6 +16,11 @@ use crate::pipeline::ports::{QueueError, StoreError};
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
+/// The version of the schema that an open file has.
+pub fn schema_version() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
 /// How long a statement waits for another process's write, before it is `Busy`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -117,7 +122,7 @@ async fn try_open_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, S
 }
 
 async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
-    let known = MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0);
+    let known = schema_version();
     let table: Option<String> =
         sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
             .fetch_optional(writer)

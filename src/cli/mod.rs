@@ -6,21 +6,27 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::domain::rulebook::Rulebook;
+use crate::domain::rulebook::{Consultation, Rulebook};
 use crate::engine::manifest::{ManifestFile, find_folder};
-use crate::settings::{Problems, RulebookFiles, Settings, load_rulebook};
+use crate::settings::{Problems, RulebookFiles, Settings, load_consultation, load_rulebook};
 use crate::telemetry::{self, LogFormat};
 
 mod assess;
 mod bench;
+mod broker;
 mod check_config;
+mod doctor;
+mod files;
 mod health;
 mod output;
 mod prepare;
 mod process;
 mod progress;
+mod publish;
+mod queue;
 mod report;
 mod run;
 mod safeguarding;
@@ -57,6 +63,9 @@ pub struct Common {
     /// Whose codebook and policy to judge by; `none` judges bare texts
     #[arg(long, global = true, value_name = "ID", default_value = "mentoring", env = "MOOTHALL_CONSULTATION")]
     consultation: String,
+    /// Whether the command line names a consultation, rather than the environment or nobody.
+    #[arg(skip)]
+    consultation_named: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,6 +76,10 @@ enum Command {
     Run(run::Arguments),
     /// Take comments from RabbitMQ, judge them and send the results; no pages
     Worker(worker::Arguments),
+    /// Put a file's comments on RabbitMQ, for the workers
+    Publish(publish::Arguments),
+    /// What waits and what was given up on, on the broker or in the store's file
+    Queue(queue::Arguments),
     /// Possible disclosures of harm: list them, acknowledge them
     Safeguarding(safeguarding::Arguments),
     /// Write report and tables again from what is in the store
@@ -77,6 +90,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Check settings, policy, codebook and models, and name every problem
     CheckConfig,
+    /// Look at everything that work needs, and say what is wrong and what to do
+    Doctor(doctor::Arguments),
     /// Ask the service on this machine how it is
     Health(health::Arguments),
     /// Print what the models read of each JSON line: judging text, sentences and surface features
@@ -109,9 +124,16 @@ impl Failure {
     }
 }
 
+fn parse() -> Cli {
+    let matches = Cli::command().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    cli.common.consultation_named = matches.value_source("consultation") == Some(ValueSource::CommandLine);
+    cli
+}
+
 /// Parses the command line, runs the command and turns its end into an exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     let result = match &cli.command {
         Command::Process(arguments) => process::run(&cli.common, arguments),
         Command::Safeguarding(arguments) => safeguarding::run(&cli.common, arguments),
@@ -120,6 +142,9 @@ pub fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&cli.common, arguments),
         Command::Run(arguments) => run::run(&cli.common, arguments),
         Command::Worker(arguments) => worker::run(&cli.common, arguments),
+        Command::Publish(arguments) => publish::run(&cli.common, arguments),
+        Command::Queue(arguments) => queue::run(&cli.common, arguments),
+        Command::Doctor(arguments) => doctor::run(&cli.common, arguments),
         Command::Health(arguments) => health::run(&cli.common, arguments),
         Command::CheckConfig => check_config::run(&cli.common),
         Command::Prepare(arguments) => prepare::run(&cli.common, arguments),
@@ -160,12 +185,20 @@ impl Common {
         find_folder(self.models.as_deref().or(settings.models_folder.as_deref()))
     }
 
+    /// The chosen consultation alone, for commands that judge nothing and need no models.
+    pub fn consultation(&self, settings: &Settings) -> Result<Consultation, Failure> {
+        Ok(load_consultation(&self.rulebook_files(settings)?)?)
+    }
+
+    fn rulebook_files(&self, settings: &Settings) -> Result<RulebookFiles, Problems> {
+        let folder = self.consultations.as_deref().or(settings.consultations_folder.as_deref());
+        RulebookFiles::find(&self.consultation, folder)
+    }
+
     /// The manifest and the rulebook of the chosen consultation.
     pub fn rulebook(&self, settings: &Settings) -> Result<(ManifestFile, Rulebook), Failure> {
         let manifest = ManifestFile::read(&self.models_folder(settings))?;
-        let folder = self.consultations.as_deref().or(settings.consultations_folder.as_deref());
-        let files = RulebookFiles::find(&self.consultation, folder)?;
-        let rulebook = load_rulebook(&files, &manifest)?;
+        let rulebook = load_rulebook(&self.rulebook_files(settings)?, &manifest)?;
         Ok((manifest, rulebook))
     }
 }

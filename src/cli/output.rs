@@ -17,15 +17,29 @@ use crate::export::{self, ExportOptions, Outcome, Redacted, Reliability, RunInfo
 use crate::pipeline::ports::{Judge, Judged};
 use crate::settings::Settings;
 
-/// Where results go and where the store is.
+/// Where results are and where the store is.
 #[derive(Clone, Debug, Args)]
-pub struct Output {
+pub struct Place {
     /// Output folder; queue, store and disclosures live in its `restricted` part
     #[arg(long, value_name = "DIR", default_value = "out", env = "MOOTHALL_OUT")]
     pub out: PathBuf,
     /// The SQLite file [default: restricted/moothall.db in the output folder]
     #[arg(long, value_name = "FILE")]
     pub store: Option<PathBuf>,
+}
+
+impl Place {
+    /// The SQLite file.
+    pub fn store_path(&self, settings: &Settings) -> PathBuf {
+        app::store_path(self.store.as_deref(), settings, &self.out)
+    }
+}
+
+/// Where results go, where the store is, and what the report says of time.
+#[derive(Clone, Debug, Args)]
+pub struct Output {
+    #[command(flatten)]
+    pub place: Place,
     /// The time that the report speaks of [default: now]
     #[arg(long, value_name = "TIME")]
     as_at: Option<String>,
@@ -39,14 +53,14 @@ impl Output {
 
     /// The SQLite file.
     pub fn store_path(&self, settings: &Settings) -> PathBuf {
-        app::store_path(self.store.as_deref(), settings, &self.out)
+        self.place.store_path(settings)
     }
 
     /// Makes the output folder and its restricted part.
     pub fn make_folders(&self) -> Result<(), Failure> {
-        std::fs::create_dir_all(&self.out)
-            .map_err(|error| anyhow::anyhow!("folder {}: {error}", self.out.display()))?;
-        Ok(app::private_folder(&self.out.join(export::RESTRICTED))?)
+        std::fs::create_dir_all(&self.place.out)
+            .map_err(|error| anyhow::anyhow!("folder {}: {error}", self.place.out.display()))?;
+        Ok(app::private_folder(&self.place.out.join(export::RESTRICTED))?)
     }
 
     /// Makes the folders and opens queue and store; `only` keeps to one consultation's queue.
@@ -126,9 +140,9 @@ pub async fn write(
     output: &Output,
     as_at: Timestamp,
 ) -> Result<Outcome, Failure> {
-    let restricted = output.out.join(export::RESTRICTED);
+    let restricted = output.place.out.join(export::RESTRICTED);
     let options = ExportOptions {
-        out_dir: output.out.clone(),
+        out_dir: output.place.out.clone(),
         as_at,
         pseudonym_key: app::pseudonym_key(&restricted, &environment)?,
         in_queue: storage.queue.depth(Some(&rulebook.consultation.id)).await?,
@@ -186,7 +200,7 @@ pub fn print(outcome: &Outcome, output: &Output, rulebook: &Rulebook) {
             .as_deref()
             .unwrap_or("nobody is named: set safeguarding_contact");
         println!("\nSafeguarding contact: {contact}");
-        println!("Read them: moothall safeguarding list --out {}", quoted(&output.out));
+        println!("Read them: moothall safeguarding list --out {}", quoted(&output.place.out));
     }
     println!("\nOpen {}", std::path::absolute(&outcome.report).unwrap_or_else(|_| outcome.report.clone()).display());
 }

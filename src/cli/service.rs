@@ -11,7 +11,7 @@ use super::output::{self, Output};
 use super::{Failure, encoder_threads};
 use crate::app::{self, LineJudge, Storage};
 use crate::broker::rabbitmq::{BrokerError, Lane, RabbitConfig, RabbitPublisher, RabbitQueue};
-use crate::domain::comment::SourceName;
+use crate::domain::comment::{ConsultationId, SourceName};
 use crate::domain::rulebook::Rulebook;
 use crate::engine::manifest::ManifestFile;
 use crate::lifecycle::Lifecycle;
@@ -31,7 +31,7 @@ pub struct ServiceArguments {
     #[command(flatten)]
     pub output: Output,
     /// Take comments from RabbitMQ and send results to it, instead of the queue in the store's
-    /// file [without URL: as rabbitmq.url or rabbitmq.url_file say]
+    /// file [without URL: as `[rabbitmq]` in the settings says]
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
     pub amqp: Option<String>,
     /// Judge what is in the store anew when models, policy or codebook have changed
@@ -68,8 +68,11 @@ impl Service {
         warn_without_contact(&rulebook);
         let pulse = Pulse::default();
         let amqp = arguments.amqp.as_deref();
-        let defaults =
-            defaults(&settings, &rulebook, if app::names_a_broker(&settings, amqp) { "amqp" } else { "http" })?;
+        let defaults = defaults(
+            &settings,
+            &rulebook.consultation.id,
+            if app::names_a_broker(&settings, amqp) { "amqp" } else { "http" },
+        )?;
         let (storage, broker) = if app::names_a_broker(&settings, amqp) {
             let config = Arc::new(app::rabbit_config(&settings, amqp, defaults.clone()).map_err(Failure::Usage)?);
             arguments.output.make_folders()?;
@@ -177,19 +180,19 @@ impl Service {
 }
 
 async fn subscribe(config: &Arc<RabbitConfig>, clock: &Clock, pulse: &Pulse) -> Result<RabbitQueue, Failure> {
-    RabbitQueue::subscribe(Arc::clone(config), clock.clone(), pulse.clone()).await.map_err(refused)
+    RabbitQueue::subscribe(Arc::clone(config), clock.clone(), pulse.clone()).await.map_err(|error| refused(&error))
 }
 
 /// A broker's refusal with what to do about it.
-pub fn refused(error: BrokerError) -> Failure {
+pub fn refused(error: &BrokerError) -> Failure {
     let advice = error.advice();
     Failure::Failed(anyhow::anyhow!("{error}\n  what to do: {advice}"))
 }
 
 /// What a message belongs to when it does not say so.
-pub fn defaults(settings: &Settings, rulebook: &Rulebook, source: &str) -> Result<Defaults, Failure> {
+pub fn defaults(settings: &Settings, consultation: &ConsultationId, source: &str) -> Result<Defaults, Failure> {
     Ok(Defaults {
-        consultation: rulebook.consultation.id.clone(),
+        consultation: consultation.clone(),
         source: SourceName::new(source).ok_or_else(|| anyhow::anyhow!("a source without a name"))?,
         fields: settings.fields.clone(),
     })

@@ -4,6 +4,7 @@
 //! `read = new + known + failed`. How a file is read is the source's business.
 
 use std::collections::HashMap;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,16 @@ pub struct IntakeCounts {
     pub failed: u64,
     /// Those of `failed` that were not kept already from an earlier run.
     pub failed_new: u64,
+}
+
+impl AddAssign for IntakeCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.read += other.read;
+        self.new += other.new;
+        self.known += other.known;
+        self.failed += other.failed;
+        self.failed_new += other.failed_new;
+    }
 }
 
 /// Why an intake ended early. Everything counted so far is durable.

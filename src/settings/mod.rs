@@ -12,5 +12,5 @@ pub mod rulebook;
 pub mod service;
 
 pub use keys::{Problem, Problems};
-pub use rulebook::{RulebookFiles, load_rulebook};
+pub use rulebook::{RulebookFiles, load_consultation, load_rulebook};
 pub use service::Settings;

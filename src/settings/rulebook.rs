@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::keys::Problems;
 use super::{codebook, consultation, policy};
-use crate::domain::rulebook::{PipelineVersion, Rulebook};
+use crate::domain::rulebook::{Consultation, PipelineVersion, Rulebook};
 use crate::domain::score::Probability;
 use crate::engine::manifest::ManifestFile;
 
@@ -86,6 +86,16 @@ impl RulebookFiles {
             policy: policy.unwrap_or_default(),
             codebook,
         })
+    }
+}
+
+/// The consultation alone, for those who judge nothing and need no models.
+pub fn load_consultation(files: &RulebookFiles) -> Result<Consultation, Problems> {
+    let mut problems = Problems::default();
+    let name = format!("{}/consultation.toml", files.origin);
+    match consultation::read(&name, &files.consultation, &mut problems) {
+        Some(consultation) => problems.or(consultation),
+        None => Err(problems),
     }
 }
 

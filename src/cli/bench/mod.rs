@@ -57,7 +57,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let rulebook = Arc::new(rulebook);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     if arguments.amqp.is_some() {
-        let defaults = super::service::defaults(&settings, &rulebook, "bench")?;
+        let defaults = super::service::defaults(&settings, &rulebook.consultation.id, "bench")?;
         let mut config = app::rabbit_config(&settings, arguments.amqp.as_deref(), defaults).map_err(Failure::Usage)?;
         config.names = Names::with_prefix(&format!("moothall-bench-{}", app::random_name()?));
         let judge = Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), 1)?);

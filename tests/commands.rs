@@ -1,0 +1,319 @@
+//! `publish`, `queue` and `doctor` as a person runs them, where no broker is needed or none is there.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+/// Stands in every address of these tests, and must stand in nothing that is printed.
+const PASSWORD: &str = "s3cret-of-the-broker";
+/// Far above what any of these needs, far below what waiting for a broker would take.
+const SOON: Duration = Duration::from_secs(25);
+
+fn moothall(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moothall"));
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments)
+        .env("MOOTHALL_PSEUDONYM_KEY", KEY)
+        .stdin(Stdio::null());
+    for name in ["MOOTHALL_RABBITMQ_URL", "MOOTHALL_RABBITMQ_URL_FILE", "MOOTHALL_CONSULTATION", "MOOTHALL_OUT"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Exit code and everything that was printed; the password must not be in it.
+fn ended(command: &mut Command) -> (i32, String) {
+    let started = Instant::now();
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(!text.contains(PASSWORD), "the password is printed: {text}");
+    assert!(started.elapsed() < SOON, "it took {:?}: {text}", started.elapsed());
+    (status.code().unwrap(), text)
+}
+
+/// What a command prints on standard output, as JSON.
+fn json(command: &mut Command) -> Value {
+    let output = command.output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn with_out<'a>(command: &'a mut Command, out: &Path) -> &'a mut Command {
+    command.arg("--out").arg(out)
+}
+
+/// An output folder with three comments, judged.
+fn three_comments(folder: &Path) -> PathBuf {
+    let (file, out) = (folder.join("three.csv"), folder.join("out"));
+    let rows = "id,text\n1,My mentor never gave up on me.\n2,Too few places in our town.\n3,A buddy scheme at school would help.\n";
+    fs::write(&file, rows).unwrap();
+    let (code, said) = ended(with_out(&mut moothall(&["process", file.to_str().unwrap()]), &out));
+    assert_eq!(code, 0, "{said}");
+    out
+}
+
+/// Runs SQL on the store, as only an accident would.
+fn spoil(out: &Path, sql: &'static str) {
+    let path = out.join("restricted/moothall.db");
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let pool = sqlx::sqlite::SqlitePool::connect_with(options).await.unwrap();
+        sqlx::query(sql).execute(&pool).await.unwrap();
+        pool.close().await;
+    });
+}
+
+/// Puts the comment with this id aside as a worker would that has given up on it.
+fn park_the_second(out: &Path) {
+    spoil(
+        out,
+        "UPDATE queue SET state = 'parked', attempts = 20, deliveries = 20, \
+         last_error = 'delivery budget of 20 attempts spent' WHERE id = '2'",
+    );
+}
+
+/// An address on this machine where nobody listens.
+fn nobody_there() -> String {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("amqp://worker:{PASSWORD}@127.0.0.1:{port}/%2f")
+}
+
+#[test]
+fn the_embedded_queue_tells_how_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = three_comments(folder.path());
+    let (code, said) = ended(with_out(&mut moothall(&["queue", "status"]), &out));
+    assert_eq!(code, 0, "{said}");
+    for expected in ["Waiting            0", "In flight          0", "Parked             0", "Outbox             3"] {
+        assert!(said.contains(expected), "{expected} is not in: {said}");
+    }
+    park_the_second(&out);
+    let state = json(with_out(&mut moothall(&["queue", "status", "--json"]), &out));
+    assert_eq!(
+        (&state["kind"], &state["waiting"], &state["parked"], &state["outbox"]["unsent"]),
+        (&"embedded".into(), &0.into(), &1.into(), &3.into()),
+    );
+    assert_eq!(state["hints"][0]["about"], "parked");
+}
+
+#[test]
+fn what_is_parked_is_listed_without_its_text_and_replayed_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = three_comments(folder.path());
+    park_the_second(&out);
+    let (code, said) = ended(with_out(&mut moothall(&["queue", "parked"]), &out));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("1 parked") && said.contains("2  (source three, consultation mentoring)"), "{said}");
+    assert!(said.contains("20 attempts") && said.contains("delivery budget"), "{said}");
+    assert!(!said.contains("places"), "a comment's text is shown: {said}");
+    let listed = json(with_out(&mut moothall(&["queue", "parked", "--json"]), &out));
+    assert_eq!((&listed["id"], &listed["attempts"]), (&"2".into(), &20.into()));
+    assert!(listed["first_seen"].is_string());
+
+    let (code, said) = ended(with_out(&mut moothall(&["queue", "replay"]), &out));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("1 replayed") && said.contains("will be parked again"), "{said}");
+    let (_, said) = ended(with_out(&mut moothall(&["queue", "replay"]), &out));
+    assert!(said.contains("nothing was parked"), "{said}");
+    let state = json(with_out(&mut moothall(&["queue", "status", "--json"]), &out));
+    assert_eq!((&state["waiting"], &state["parked"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn a_consultation_on_the_command_line_keeps_parked_and_replay_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = three_comments(folder.path());
+    park_the_second(&out);
+    let other = ["queue", "parked", "--json", "--consultation", "none"];
+    let (_, said) = ended(with_out(&mut moothall(&other), &out));
+    assert_eq!(said, "");
+    let (_, said) = ended(with_out(&mut moothall(&["--consultation", "none", "queue", "replay"]), &out));
+    assert!(said.contains("nothing of `none` was parked") && said.contains("1 parked now"), "{said}");
+    // The environment says by what to judge, and not which part of the queue is meant.
+    let mut command = moothall(&["queue", "replay"]);
+    let (_, said) = ended(with_out(command.env("MOOTHALL_CONSULTATION", "none"), &out));
+    assert!(said.contains("1 replayed"), "{said}");
+}
+
+#[test]
+fn a_queue_that_is_not_there_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("nowhere");
+    for action in ["status", "parked", "replay"] {
+        let (code, said) = ended(with_out(&mut moothall(&["queue", action]), &out));
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("no store at"), "{said}");
+    }
+    assert!(!out.exists());
+}
+
+#[test]
+fn doctor_finds_a_sound_store_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = three_comments(folder.path());
+    let (code, said) = ended(with_out(&mut moothall(&["doctor"]), &out));
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("FAIL") && said.contains("Nothing fails"), "{said}");
+    let report = json(with_out(&mut moothall(&["doctor", "--json"]), &out));
+    assert_eq!(report["ok"], true);
+    let state = |name: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        let found = checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {report}"));
+        found["state"].as_str().unwrap().to_owned()
+    };
+    for name in ["settings", "models", "rulebook", "output", "disk", "store", "pipeline", "outbox", "queue"] {
+        assert_eq!(state(name), "ok", "{name} in {report}");
+    }
+    assert_eq!(state("safeguarding"), "warn", "nobody is named in the shipped consultation");
+}
+
+#[test]
+fn doctor_makes_no_store_and_says_who_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("fresh");
+    let (code, said) = ended(with_out(&mut moothall(&["doctor"]), &out));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("warn  store") && said.contains("moothall process"), "{said}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn doctor_fails_where_a_start_would_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = three_comments(folder.path());
+    // Another policy, and so another pipeline version.
+    let consultations = folder.path().join("consultations");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/mentoring");
+    fs::create_dir_all(consultations.join("mentoring")).unwrap();
+    for name in ["consultation.toml", "policy.toml", "codebook.toml"] {
+        let text = fs::read_to_string(shipped.join(name)).unwrap();
+        fs::write(consultations.join("mentoring").join(name), format!("# of our own\n{text}")).unwrap();
+    }
+    let mut command = moothall(&["doctor"]);
+    let (code, said) = ended(with_out(command.arg("--consultations").arg(&consultations), &out));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("FAIL  pipeline") && said.contains("--adopt") && said.contains("1 failed"), "{said}");
+
+    let mut command = moothall(&["doctor", "--models"]);
+    let (code, said) = ended(with_out(command.arg(folder.path()), &out));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("FAIL  models") && said.contains("MOOTHALL_MODELS"), "{said}");
+    assert!(said.contains("ok    store"), "the rest is looked at all the same: {said}");
+
+    fs::write(out.join("restricted/moothall.db"), "this is no database, only some text").unwrap();
+    for ending in ["-wal", "-shm"] {
+        let _ = fs::remove_file(out.join(format!("restricted/moothall.db{ending}")));
+    }
+    let (code, said) = ended(with_out(&mut moothall(&["doctor"]), &out));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("FAIL  store") && said.contains("restore a backup"), "{said}");
+}
+
+#[test]
+fn doctor_warns_of_what_waits_too_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = three_comments(folder.path());
+    spoil(&out, "UPDATE outbox SET created_at_ms = created_at_ms - 3600000");
+    park_the_second(&out);
+    let (code, said) = ended(with_out(&mut moothall(&["doctor", "--amqp", &nobody_there()]), &out));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("warn  outbox") && said.contains("the oldest for 1h"), "{said}");
+    assert!(said.contains("warn  queue") && said.contains("moothall queue replay"), "{said}");
+    assert!(said.contains("FAIL  reach broker") && said.contains("firewall"), "{said}");
+}
+
+#[test]
+fn a_store_that_another_process_holds_does_not_hold_doctor() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = three_comments(folder.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(out.join("restricted/moothall.db"));
+    // The connection goes back to its pool at the end, which asks for a runtime.
+    let _context = runtime.enter();
+    let _held = runtime.block_on(async {
+        let pool = sqlx::sqlite::SqlitePool::connect_with(options).await.unwrap();
+        pool.begin_with("BEGIN IMMEDIATE").await.unwrap()
+    });
+    let mut command = moothall(&["doctor"]);
+    let (code, said) = ended(with_out(command.env("MOOTHALL_RABBITMQ_TIMEOUT_MS", "1000"), &out));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("FAIL  store") && said.contains("another process holds it"), "{said}");
+}
+
+#[test]
+fn a_broker_that_is_not_there_ends_commands_with_cause_and_advice() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("one.csv");
+    fs::write(&file, "id,text\n1,My mentor never gave up on me.\n").unwrap();
+    let url = nobody_there();
+    let commands: [&[&str]; 5] = [
+        &["publish", file.to_str().unwrap(), "--wait=1"],
+        &["queue", "status"],
+        &["queue", "parked"],
+        &["queue", "replay"],
+        &["doctor"],
+    ];
+    for arguments in commands {
+        let (code, said) = ended(
+            moothall(arguments)
+                .env("MOOTHALL_RABBITMQ_URL", &url)
+                .current_dir(folder.path())
+                .env("MOOTHALL_MODELS", Path::new(env!("CARGO_MANIFEST_DIR")).join("models")),
+        );
+        assert_eq!(code, 1, "{arguments:?}: {said}");
+        assert!(said.contains("cannot be reached") && said.contains("refused"), "{arguments:?}: {said}");
+        assert!(said.contains("check that the broker runs"), "{arguments:?}: {said}");
+    }
+    assert!(!folder.path().join("out").exists(), "nothing is made by looking");
+}
+
+#[test]
+fn a_broker_that_says_nothing_is_not_waited_for() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("amqp://worker:{PASSWORD}@{}/%2f", silent.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = moothall(&["doctor", "--amqp", &url]);
+    let (code, said) = ended(with_out(command.env("MOOTHALL_RABBITMQ_TIMEOUT_MS", "500"), &folder.path().join("out")));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("FAIL  reach broker") && said.contains("nothing was heard"), "{said}");
+}
+
+#[test]
+fn a_wrong_address_is_wrong_usage_and_is_not_quoted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("one.csv");
+    fs::write(&file, "id,text\n1,My mentor never gave up on me.\n").unwrap();
+    let url = format!("http://worker:{PASSWORD}@127.0.0.1");
+    let commands: [&[&str]; 3] = [
+        &["publish", file.to_str().unwrap(), "--amqp", &url],
+        &["queue", "status", "--amqp", &url],
+        &["doctor", "--amqp", &url],
+    ];
+    for arguments in commands {
+        let (code, said) = ended(&mut moothall(arguments));
+        assert_eq!(code, 2, "{arguments:?}: {said}");
+        assert!(said.contains("--amqp: is no address of a broker"), "{said}");
+    }
+}
+
+#[test]
+fn publish_without_a_broker_says_what_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("one.csv");
+    fs::write(&file, "id,text\n1,My mentor never gave up on me.\n").unwrap();
+    let file = file.to_str().unwrap();
+    let (code, said) = ended(&mut moothall(&["publish", file]));
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("MOOTHALL_RABBITMQ_URL") && said.contains("moothall process"), "{said}");
+    // An address that is left out takes what stands next.
+    let (code, said) = ended(&mut moothall(&["publish", file, "--amqp", file]));
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("name the files first"), "{said}");
+}
