@@ -3,6 +3,8 @@
 #   docker build -t moothall .
 #   docker run --rm -v "$PWD/examples:/in:ro" -v moothall:/data moothall process /in/mentoring.csv
 #   docker run -d --name moothall -p 127.0.0.1:8080:8080 -v moothall:/data moothall
+#
+# With RabbitMQ and several workers: compose.yaml.
 
 FROM rust:1.95-slim-bookworm AS builder
 WORKDIR /src
@@ -25,6 +27,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -D -m 0644 -t /image/usr/local/share/doc/moothall LICENSE-MIT LICENSE-APACHE
 
 FROM debian:bookworm-slim
+# The authorities that amqps:// trusts.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --system --gid 10001 moothall \
     && useradd --system --uid 10001 --gid moothall --home-dir /data --shell /usr/sbin/nologin moothall \
     && install -d -o moothall -g moothall -m 0700 /data
@@ -42,6 +48,7 @@ VOLUME /data
 EXPOSE 8080
 # The first signal lets work in hand finish; give `docker stop` more than shutdown.grace_ms.
 STOPSIGNAL SIGTERM
+# A `worker` answers it with `--listen 0.0.0.0:8080`.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["moothall", "health"]
 ENTRYPOINT ["moothall"]
 CMD ["run"]

@@ -8,9 +8,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use moothall::domain::comment::ConsultationId;
 use moothall::domain::decision::ReasonKey;
 use moothall::domain::reading::PiiKind;
 use moothall::domain::score::Attribute;
+use moothall::pipeline::ports::FailedRow;
+use moothall::wire::event::RowFailedV1;
 use regex::Regex;
 use serde_json::Value;
 
@@ -311,6 +314,69 @@ fn the_published_lists_are_the_lists_in_the_code() {
     let documented = text("docs/wire-format.md");
     let missing: Vec<_> = reasons.union(&attributes).filter(|key| !documented.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "docs/wire-format.md does not explain {missing:?}");
+}
+
+fn schema(name: &str) -> Value {
+    serde_json::from_str(&text(&format!("docs/schemas/{name}"))).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn the_event_of_a_judgement_holds_what_assess_prints() {
+    let (mut event, mut line) = (schema("assessed-event.v1.json"), schema("assessed.v1.json"));
+    for key in ["consultation", "source", "revision"] {
+        assert!(event["properties"].as_object_mut().unwrap().remove(key).is_some(), "{key}");
+    }
+    assert_eq!(event["properties"], line["$defs"]["assessed"]["properties"]);
+    let required = event["required"].as_array_mut().unwrap();
+    required.retain(|key| key != "consultation" && key != "source");
+    assert_eq!(event["required"], line["$defs"]["assessed"]["required"]);
+    for alone in ["assessed", "error"] {
+        line["$defs"].as_object_mut().unwrap().remove(alone);
+    }
+    assert_eq!(event["$defs"], line["$defs"]);
+}
+
+#[test]
+fn every_example_event_fits_its_schemas() {
+    let fits = |name: &str, value: &Value| {
+        let schema = schema(name);
+        jsonschema::draft202012::meta::validate(&schema).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        let wrong: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+        assert!(wrong.is_empty(), "{name}: {wrong:?}\n{value}");
+    };
+    let documented = text("docs/wire-format.md");
+    let blocks = Regex::new(r"(?s)```json\n(.*?)```").unwrap();
+    let mut kinds = BTreeSet::new();
+    for block in blocks.captures_iter(&documented) {
+        for event in serde_json::Deserializer::from_str(&block[1]).into_iter::<Value>() {
+            let event = event.unwrap();
+            fits("event.v1.json", &event);
+            let kind = event["type"].as_str().unwrap();
+            match kind {
+                "comment.created.v1" | "comment.edited.v1" => fits("comment.v1.json", &event["data"]),
+                "comment.assessed.v1" => fits("assessed-event.v1.json", &event["data"]),
+                "alert.safeguarding.v1" => fits("alert.v1.json", &event["data"]),
+                // It need not have a text.
+                "comment.deleted.v1" => {}
+                other => panic!("no schema is known for {other}"),
+            }
+            kinds.insert(kind.to_owned());
+        }
+    }
+    assert_eq!(kinds.len(), 5, "{kinds:?}");
+    // No example of a failed row is shown; its own schema is one all the same.
+    let row = RowFailedV1::from(&FailedRow {
+        consultation: ConsultationId::new("mentoring").unwrap(),
+        source: "responses".to_owned(),
+        id: None,
+        row: 7,
+        reason: "blank".to_owned(),
+        detail: "nothing visible was written".to_owned(),
+        raw: String::new(),
+        fingerprint: "0".repeat(64),
+    });
+    fits("row-failed.v1.json", &serde_json::to_value(row).unwrap());
 }
 
 #[test]
