@@ -157,7 +157,7 @@ pub fn rabbit_config(settings: &Settings, amqp: Option<&str>, defaults: Defaults
     let identity = pem(&set.client_cert_file, "rabbitmq.client_cert_file")?
         .zip(pem(&set.client_key_file, "rabbitmq.client_key_file")?)
         .map(|(certificate, key)| (certificate.into_bytes(), key.into_bytes()));
-    let prefetch = if set.prefetch > 0 { set.prefetch } else { u16::try_from(settings.batch * 2).unwrap_or(u16::MAX) };
+    let prefetch = if set.prefetch > 0 { set.prefetch } else { u16::try_from(settings.batch * 4).unwrap_or(u16::MAX) };
     Ok(RabbitConfig {
         url,
         tls: Tls { ca: pem(&set.ca_file, "rabbitmq.ca_file")?, identity },

@@ -45,8 +45,7 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
 /// Looks at the queues. That they are not there yet is no fault of the broker's.
 pub async fn look(config: &RabbitConfig) -> Result<Inspection, Failure> {
     inspect(config).await.map_err(|error| match &error {
-        // How AMQP's reply 404 begins.
-        BrokerError::Lost(why) if why.starts_with("NOT_FOUND") => Failure::Failed(anyhow::anyhow!(
+        BrokerError::Missing(_) => Failure::Failed(anyhow::anyhow!(
             "{error}\n  what to do: the first `moothall worker` or `moothall doctor` makes what is missing; \
              else check vhost and rabbitmq.prefix"
         )),

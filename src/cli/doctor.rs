@@ -14,7 +14,7 @@ use super::output::{Place, quoted};
 use super::queue::age;
 use super::{Common, Failure, usage};
 use crate::app::Storage;
-use crate::broker::rabbitmq::{BrokerError, BrokerUrl, RabbitConfig, probe};
+use crate::broker::rabbitmq::{BrokerError, RabbitConfig, probe};
 use crate::domain::comment::ConsultationId;
 use crate::domain::rulebook::Rulebook;
 use crate::engine::Models;
@@ -390,7 +390,6 @@ async fn check_broker(config: &Arc<RabbitConfig>, limit: Duration, checks: &mut 
         }
         Err(error) => checks.fail(stage(&error), error.to_string(), error.advice()),
     }
-    let Address { host, tls } = Address::of(&config.url);
     if config.url.is_guest() {
         checks.warn(
             "broker user",
@@ -398,7 +397,8 @@ async fn check_broker(config: &Arc<RabbitConfig>, limit: Duration, checks: &mut 
             "make a user of Moothall's own (rabbitmqctl add_user) and delete guest",
         );
     }
-    if !tls && !is_loopback(&host) {
+    let host = config.url.host();
+    if !config.url.is_tls() && !is_loopback(host) {
         checks.warn(
             "broker TLS",
             format!("comments and the password travel to {host} in the clear"),
@@ -413,26 +413,9 @@ fn stage(error: &BrokerError) -> &'static str {
         BrokerError::Unreachable { .. } => "reach broker",
         BrokerError::TurnedAway { .. } => "log in",
         BrokerError::Forbidden(_) => "permission",
-        BrokerError::Topology(_) => "topology",
+        BrokerError::Topology(_) | BrokerError::Missing(_) => "topology",
         BrokerError::Blocked(_) | BrokerError::Full(_) => "publish",
         BrokerError::Lost(_) => "broker",
-    }
-}
-
-/// Where the broker is, read from the address as it is printed: without a password.
-struct Address {
-    host: String,
-    tls: bool,
-}
-
-impl Address {
-    fn of(url: &BrokerUrl) -> Self {
-        let text = url.to_string();
-        let (scheme, rest) = text.split_once("://").unwrap_or_default();
-        let authority = rest.split('/').next().unwrap_or_default();
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-        Self { host: host.to_owned(), tls: scheme == "amqps" }
     }
 }
 
@@ -443,6 +426,7 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::rabbitmq::BrokerUrl;
 
     #[test]
     fn a_check_is_one_line_and_its_advice_another() {
@@ -468,8 +452,8 @@ mod tests {
             ("amqps://worker:p%40ss@broker.example:5671/v", "broker.example", true, false),
             ("amqp://localhost:23000", "localhost", false, true),
         ] {
-            let address = Address::of(&BrokerUrl::parse(url).unwrap());
-            assert_eq!((address.host.as_str(), address.tls), (host, tls), "{url}");
+            let url = BrokerUrl::parse(url).unwrap();
+            assert_eq!((url.host(), url.is_tls()), (host, tls), "{url}");
             assert_eq!(is_loopback(host), loopback);
         }
     }

@@ -135,7 +135,7 @@ impl Service {
         let queue = broker.queue.clone();
         lifecycle.spawn("worker", async move {
             let [urgent, work] = &lanes;
-            tokio::join!(worker::run(urgent, &shutdown, |_| {}), worker::run(work, &shutdown, |_| {}));
+            tokio::join!(worker::run(urgent, &shutdown, |_| {}), worker::run_two(work, &shutdown));
             queue.close().await;
             last.cancel();
             Ok(())

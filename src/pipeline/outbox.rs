@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
-use super::ports::{Publisher, Store, StoreError};
+use super::ports::{OutboxRow, Publisher, Store, StoreError};
 use super::pulse::Pulse;
 use super::shutdown::Shutdown;
 
@@ -62,7 +62,7 @@ impl Default for RelaySettings {
 /// Sends until asked to stop; then until `last` says that nothing more will be
 /// stored and nothing waits, or until asked to let go.
 pub async fn run(deps: &RelayDeps, shutdown: &Shutdown, last: &CancellationToken) {
-    let mut relay = Relay { deps, unmarked: Vec::new() };
+    let mut relay = Relay::new(deps);
     let mut pause = FIRST_PAUSE;
     loop {
         // Before the look, so that what is stored during it rings again.
@@ -99,26 +99,7 @@ pub async fn run(deps: &RelayDeps, shutdown: &Shutdown, last: &CancellationToken
             () = tokio::time::sleep(wait) => {}
         }
     }
-    let _ = tokio::time::timeout(GIVE_BACK, deps.store.release(&deps.owner)).await;
-}
-
-/// Sends everything that waits, once. Returns how many messages were sent.
-///
-/// # Errors
-/// The store does not answer.
-pub async fn flush(deps: &RelayDeps) -> Result<u64, StoreError> {
-    let mut relay = Relay { deps, unmarked: Vec::new() };
-    let mut sent = 0;
-    loop {
-        let claimed = relay.claim().await?;
-        if claimed == Claimed::default() {
-            return Ok(sent);
-        }
-        sent += claimed.sent;
-        if claimed.failed > 0 {
-            return Ok(sent);
-        }
-    }
+    let _ = tokio::time::timeout(GIVE_BACK, relay.give_back()).await;
 }
 
 enum Turn {
@@ -137,12 +118,22 @@ struct Relay<'a> {
     deps: &'a RelayDeps,
     /// Sent, but the store has not been told yet.
     unmarked: Vec<String>,
+    /// Claimed, and next to be sent.
+    next: Vec<OutboxRow>,
 }
 
-impl Relay<'_> {
+impl<'a> Relay<'a> {
+    fn new(deps: &'a RelayDeps) -> Self {
+        Self { deps, unmarked: Vec::new(), next: Vec::new() }
+    }
+
     async fn turn(&mut self) -> Turn {
-        match self.claim().await {
-            Ok(Claimed { sent: 0, failed: 0 }) => Turn::Nothing,
+        match self.send().await {
+            Ok(Claimed { sent: 0, failed: 0 }) => {
+                // Nothing to send says nothing about the way: a trouble of before is looked after here.
+                self.deps.publisher.look().await;
+                Turn::Nothing
+            }
             Ok(Claimed { failed: 0, .. }) => Turn::Sent,
             Ok(_) => Turn::Failed,
             Err(error) => {
@@ -154,38 +145,49 @@ impl Relay<'_> {
         }
     }
 
-    async fn claim(&mut self) -> Result<Claimed, StoreError> {
-        let RelayDeps { store, settings, kind, owner, .. } = self.deps;
-        self.mark().await?;
-        let rows = store.claim(kind, owner, settings.batch, settings.lease_ms).await?;
-        self.deps.pulse.well("outbox");
+    /// Sends what is claimed. While it is on its way, what was sent before is marked and
+    /// what comes next is claimed.
+    async fn send(&mut self) -> Result<Claimed, StoreError> {
+        let deps = self.deps;
+        let rows = if self.next.is_empty() { self.claim().await? } else { std::mem::take(&mut self.next) };
         if rows.is_empty() {
             return Ok(Claimed::default());
         }
-        let answers = self.deps.publisher.send(&rows).await;
+        let more = rows.len() as u32 == deps.settings.batch;
+        let claiming = async { if more { self.claim().await } else { Ok(Vec::new()) } };
+        let (answers, next) = tokio::join!(deps.publisher.send(&rows), claiming);
         let mut claimed = Claimed::default();
-        for (row, answer) in rows.iter().zip(&answers) {
+        for (row, answer) in rows.into_iter().zip(&answers) {
             match answer {
                 Ok(()) => {
                     claimed.sent += 1;
-                    self.unmarked.push(row.event_id.clone());
+                    self.unmarked.push(row.event_id);
                 }
                 Err(_) => claimed.failed += 1,
             }
         }
-        self.mark().await?;
+        self.next = next?;
         if claimed.failed > 0 {
-            // Others may have a better connection.
-            store.release(owner).await?;
+            self.give_back().await?;
         }
         Ok(claimed)
     }
 
-    async fn mark(&mut self) -> Result<(), StoreError> {
+    async fn claim(&mut self) -> Result<Vec<OutboxRow>, StoreError> {
+        let RelayDeps { store, settings, kind, owner, .. } = self.deps;
+        let rows = store.sent_then_claim(&self.unmarked, kind, owner, settings.batch, settings.lease_ms).await?;
+        self.unmarked.clear();
+        self.deps.pulse.well("outbox");
+        Ok(rows)
+    }
+
+    /// Marks what was sent and lets others have the rest: they may have a better connection.
+    async fn give_back(&mut self) -> Result<(), StoreError> {
+        self.next.clear();
         if !self.unmarked.is_empty() {
             self.deps.store.sent(&self.unmarked).await?;
             self.unmarked.clear();
         }
-        Ok(())
+        self.deps.store.release(&self.deps.owner).await
     }
 }

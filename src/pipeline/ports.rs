@@ -359,6 +359,9 @@ pub struct SendError(pub String);
 pub trait Publisher: Send + Sync {
     /// Sends messages; one answer each, in order.
     async fn send(&self, rows: &[OutboxRow]) -> Vec<Result<(), SendError>>;
+    /// Called while nothing is to be sent: after a failure, looks whether sending would
+    /// work again and says so, since no message may come for a long time.
+    async fn look(&self) {}
 }
 
 /// Keeps rows that could not become comments.
@@ -425,6 +428,20 @@ pub trait Store: FailedRows {
     async fn sent(&self, event_ids: &[String]) -> Result<(), StoreError> {
         let _ = event_ids;
         Err(StoreError::read_only())
+    }
+    /// Marks some as sent and claims others, as one step.
+    async fn sent_then_claim(
+        &self,
+        event_ids: &[String],
+        kind: &str,
+        owner: &str,
+        limit: u32,
+        lease_ms: i64,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        if !event_ids.is_empty() {
+            self.sent(event_ids).await?;
+        }
+        self.claim(kind, owner, limit, lease_ms).await
     }
     /// Gives back what `owner` has claimed and not sent.
     async fn release(&self, owner: &str) -> Result<(), StoreError> {

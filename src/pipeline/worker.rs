@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::clock::Clock;
 use super::intake::IntakeLimits;
@@ -115,6 +116,21 @@ pub enum Ended {
     Abandoned,
 }
 
+/// Two loops on one queue: while the one waits for the store, the other's comments are
+/// read and judged. Works until asked to stop.
+pub async fn run_two(deps: &WorkerDeps, shutdown: &Shutdown) {
+    let (deps, stop) = (deps.clone(), shutdown.clone());
+    let other = {
+        let (deps, stop) = (deps.clone(), stop.clone());
+        AbortOnDropHandle::new(tokio::spawn(async move { run(&deps, &stop, |_| {}).await }))
+    };
+    run(&deps, &stop, |_| {}).await;
+    if let Err(error) = other.await {
+        // A loop that ends by a fault must not leave the other alone with the work.
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
 /// Works until asked to stop.
 pub async fn run(deps: &WorkerDeps, shutdown: &Shutdown, progress: impl Fn(Progress) + Send + Sync) -> Ended {
     let mut totals = Progress::default();
@@ -202,8 +218,9 @@ async fn turn(deps: &WorkerDeps, shutdown: &Shutdown, totals: &mut Progress) -> 
     let deliveries = match deps.queue.receive(deps.settings.batch).await {
         Ok(deliveries) => deliveries,
         Err(error) => {
-            tracing::warn!(%error, "the queue gives nothing");
-            deps.pulse.trouble("queue", error.to_string());
+            if deps.pulse.trouble("queue", error.to_string()) {
+                tracing::warn!(%error, "the queue gives nothing");
+            }
             return Turn::QueueDown(error.to_string());
         }
     };

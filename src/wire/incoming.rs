@@ -1,6 +1,7 @@
 //! From JSON to a comment or a withdrawal, naming the field that is wrong.
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::event::{COMMENT_CREATED, COMMENT_DELETED, COMMENT_EDITED, ROW_FAILED, RowFailedV1};
@@ -159,7 +160,7 @@ fn comment(object: &Map<String, Value>, defaults: &Defaults, prefix: &str) -> Re
             return Err(refuse(field, "is missing"));
         }
     }
-    let wire: CommentV1 = serde_json::from_value(Value::Object(object.clone())).map_err(|_| {
+    let wire = CommentV1::deserialize(object).map_err(|_| {
         let field = wrong_field(object);
         refuse(field, expected(field))
     })?;

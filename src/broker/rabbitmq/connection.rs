@@ -61,6 +61,16 @@ impl BrokerUrl {
         self.uri.authority.userinfo.username == "guest"
     }
 
+    /// Host name or address.
+    pub fn host(&self) -> &str {
+        &self.uri.authority.host
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.uri.scheme == AMQPScheme::AMQPS
+    }
+
     /// The vhost.
     pub fn vhost(&self) -> &str {
         &self.uri.vhost
@@ -127,6 +137,9 @@ pub enum BrokerError {
     /// A right is missing.
     #[error("a permission is missing: {0}")]
     Forbidden(String),
+    /// A queue or exchange is not there.
+    #[error("something is missing on the broker: {0}")]
+    Missing(String),
     /// Exchanges or queues are not as they must be; one line each.
     #[error("the topology differs:\n  {}", .0.join("\n  "))]
     Topology(Vec<String>),
@@ -160,6 +173,9 @@ impl BrokerError {
                 "give the user the right that is named (rabbitmqctl set_permissions); a worker needs read on its queues \
                  and write on the exchanges"
             }
+            Self::Missing(_) => {
+                "with topology = \"declare\" every new connection makes what is missing: start a worker, or run doctor"
+            }
             Self::Topology(_) => {
                 "Moothall deletes nothing: either move the named thing away (drain it first) or set another prefix"
             }
@@ -174,6 +190,7 @@ impl BrokerError {
 
 /// AMQP 0-9-1 reply codes.
 const ACCESS_REFUSED: u16 = 403;
+const NOT_FOUND: u16 = 404;
 const NOT_ALLOWED: u16 = 530;
 
 /// What an error of lapin means to us.
@@ -181,6 +198,9 @@ pub(super) fn broker_error(error: &lapin::Error) -> BrokerError {
     match error.kind() {
         ErrorKind::ProtocolError(protocol) if protocol.get_id() == ACCESS_REFUSED => {
             BrokerError::Forbidden(protocol.get_message().to_string())
+        }
+        ErrorKind::ProtocolError(protocol) if protocol.get_id() == NOT_FOUND => {
+            BrokerError::Missing(protocol.get_message().to_string())
         }
         ErrorKind::ProtocolError(protocol) => BrokerError::Lost(protocol.get_message().to_string()),
         _ => BrokerError::Lost(error.to_string()),

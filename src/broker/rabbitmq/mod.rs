@@ -406,6 +406,7 @@ impl Queue for RabbitQueue {
     }
 
     async fn depth(&self, _consultation: Option<&ConsultationId>) -> Result<Depth, QueueError> {
+        self.intake.look().await;
         let open = self.lanes.iter().find_map(|lane| lane.connection());
         let inspection = match open {
             Some(open) => inspect::over(&self.config, &open).await,
@@ -491,6 +492,10 @@ impl RabbitPublisher {
 
 #[async_trait]
 impl Publisher for RabbitPublisher {
+    async fn look(&self) {
+        self.sender.look().await;
+    }
+
     async fn send(&self, rows: &[OutboxRow]) -> Vec<Result<(), SendError>> {
         let (messages, broken): (Vec<_>, Vec<_>) = rows.iter().map(|row| self.message(row)).partition(Result::is_ok);
         if broken.is_empty() {

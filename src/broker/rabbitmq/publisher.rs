@@ -5,6 +5,7 @@
 //! awaited by itself; a refusal and a return both mean "not sent".
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::StreamExt;
@@ -21,7 +22,7 @@ use crate::pipeline::pulse::Pulse;
 use crate::telemetry::metric;
 
 /// Publishes that wait for their confirm at once.
-const WINDOW: usize = 128;
+const WINDOW: usize = 256;
 
 /// Publishes with confirms over a connection of its own.
 pub(super) struct Sender {
@@ -30,6 +31,7 @@ pub(super) struct Sender {
     role: &'static str,
     pulse: Pulse,
     state: Mutex<State>,
+    in_trouble: AtomicBool,
 }
 
 #[derive(Default)]
@@ -47,7 +49,7 @@ struct Link {
 
 impl Sender {
     pub fn new(config: Arc<RabbitConfig>, role: &'static str, pulse: Pulse) -> Self {
-        Self { config, role, pulse, state: Mutex::new(State::default()) }
+        Self { config, role, pulse, state: Mutex::new(State::default()), in_trouble: AtomicBool::new(false) }
     }
 
     /// Sends all of them; one answer each, in order. What failed may have arrived all the same.
@@ -61,19 +63,31 @@ impl Sender {
             }
         };
         let mut flying = FuturesOrdered::new();
-        let mut answers = Vec::with_capacity(count);
+        let mut answers: Vec<Result<(), BrokerError>> = Vec::with_capacity(count);
+        let mut lost: Option<BrokerError> = None;
         for message in messages {
-            if flying.len() >= WINDOW {
-                answers.extend(flying.next().await);
+            if flying.len() >= WINDOW
+                && let Some(answer) = flying.next().await
+            {
+                // Where one goes unanswered, all after it would: they are not even tried.
+                let answer: Result<(), BrokerError> = answer;
+                lost = lost.or_else(|| answer.as_ref().err().cloned());
+                answers.push(answer);
+            }
+            if lost.is_some() {
+                break;
             }
             flying.push_back(self.send_one(Arc::clone(&link), message));
         }
         while let Some(answer) = flying.next().await {
             answers.push(answer);
         }
+        if let Some(error) = lost {
+            answers.resize(count, Err(error));
+        }
         match answers.iter().find_map(|answer| answer.as_ref().err()) {
             None => {
-                self.pulse.well(self.role);
+                self.well();
                 metrics::counter!(metric::BROKER_PUBLISHED, "role" => self.role).increment(count as u64);
             }
             Some(error) => {
@@ -86,8 +100,26 @@ impl Sender {
         answers
     }
 
+    /// After a failure: looks whether sending would work again, and says so.
+    pub async fn look(&self) {
+        if !self.in_trouble.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(link) = self.link().await
+            && !link.connection.status().blocked()
+        {
+            self.well();
+        }
+    }
+
+    fn well(&self) {
+        self.in_trouble.store(false, Ordering::Relaxed);
+        self.pulse.well(self.role);
+    }
+
     fn failed(&self, error: &BrokerError, messages: usize) {
         metrics::counter!(metric::BROKER_PUBLISH_FAILED, "role" => self.role).increment(messages as u64);
+        self.in_trouble.store(true, Ordering::Relaxed);
         if self.pulse.trouble(self.role, error.to_string()) {
             tracing::warn!(role = self.role, messages, %error, "not published, will try again");
         }
@@ -157,10 +189,11 @@ impl Sender {
         Ok(Link { connection, channel })
     }
 
-    /// Lets go of a connection that has failed. One that is blocked or told that a queue is
-    /// full is kept: it is sound, and a new one would be told the same.
+    /// Lets go of a connection that has failed. A blocked one is kept: it is sound, and a new
+    /// one would be blocked as well. One that was told that a queue is full is not kept: its
+    /// channel may go on refusing after the queue's policy was changed (seen with 3.10).
     async fn drop_link(&self, link: &Arc<Link>, error: &BrokerError) {
-        if matches!(error, BrokerError::Blocked(_) | BrokerError::Full(_)) {
+        if matches!(error, BrokerError::Blocked(_)) {
             return;
         }
         let mut state = self.state.lock().await;

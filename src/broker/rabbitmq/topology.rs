@@ -20,9 +20,9 @@ use super::{Lane, RabbitConfig};
 
 /// Longest name: with a tier's ending it must fit into AMQP's 255 bytes.
 const LONGEST_NAME: usize = 200;
-/// The parked queue is read by browsing, and each look counts as a delivery; RabbitMQ 4
-/// would drop a message after 20 of them unless told otherwise.
-const PARKED_DELIVERIES: i64 = 1_000_000;
+/// For queues whose messages must never be dropped: RabbitMQ 4 drops a message after 20
+/// deliveries unless told otherwise, and every look at a parked one counts as a delivery.
+const NEVER_DROPPED: i64 = 1_000_000;
 /// A probe is gone after this time.
 const PROBE_MS: i64 = 1_000;
 
@@ -212,14 +212,15 @@ impl Topology {
             arguments: aside.clone(),
         }));
 
+        let kept = |name: &str| Queue {
+            name: name.to_owned(),
+            arguments: quorum(&[("x-delivery-limit", AMQPValue::LongLongInt(NEVER_DROPPED))]),
+        };
         let mut queues = vec![
-            Queue { name: names.unrouted_queue.clone(), arguments: quorum(&[]) },
-            Queue {
-                name: names.parked_queue.clone(),
-                arguments: quorum(&[("x-delivery-limit", AMQPValue::LongLongInt(PARKED_DELIVERIES))]),
-            },
-            Queue { name: names.results_queue.clone(), arguments: quorum(&[]) },
-            Queue { name: names.alerts_queue.clone(), arguments: quorum(&[]) },
+            kept(&names.unrouted_queue),
+            kept(&names.parked_queue),
+            kept(&names.results_queue),
+            kept(&names.alerts_queue),
             Queue {
                 name: names.probe_queue.clone(),
                 arguments: table(&[
@@ -244,7 +245,8 @@ impl Topology {
             for pause in &config.retry {
                 let retry = names.retry_queue(lane, *pause);
                 let mut arguments = vec![("x-message-ttl", AMQPValue::LongLongInt(pause.as_millis() as i64))];
-                // The broker itself moves it on through the nameless exchange; no user needs the right to.
+                // The broker itself moves it on through the nameless exchange. Who declares this
+                // needs the right to write to it (`amq.default`), who only works does not.
                 arguments.extend(dead_letter("", name));
                 queues.push(Queue { name: retry.clone(), arguments: quorum(&arguments) });
                 bindings.push(binding(&retry, &names.retry_exchange, &retry_key(lane, *pause)));

@@ -23,17 +23,17 @@ use crate::domain::comment::{Comment, ConsultationId};
 use crate::domain::rulebook::{PipelineVersion, Rulebook};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::outbox::{self, RelayDeps, RelaySettings};
-use crate::pipeline::ports::{EngineError, Judge, Queue};
+use crate::pipeline::ports::{EngineError, Judge, Judged, OutboxRow, Queue};
 use crate::pipeline::pulse::Pulse;
 use crate::pipeline::shutdown::Shutdown;
 use crate::pipeline::worker;
 use crate::settings::Settings;
-use crate::wire::event::{COMMENT_ASSESSED, CONTENT_TYPE};
+use crate::wire::event::{AssessedEventV1, COMMENT_ASSESSED, CONTENT_TYPE, outbox_event};
 
 /// Messages of the bare client under way at once.
 const WINDOW: usize = 256;
 /// Deliveries that either side holds at most.
-const PREFETCH: u16 = 512;
+const PREFETCH: u16 = 1_024;
 /// Comments of one publish, so that the memory stays small.
 const CHUNK: usize = 1_000;
 
@@ -60,13 +60,14 @@ impl BrokerBench<'_> {
     async fn measure(&self, config: &Arc<RabbitConfig>, judge: &Arc<LineJudge>) -> Result<(), Failure> {
         let sample = judge.judge_texts(&[(texts(1, 32, 7)[0].as_str(), None)]).await?;
         let sample = sample.into_iter().next().context("one text, one assessment")?;
+        let result = self.result(&sample)?;
         let stub: Arc<dyn Judge> = Arc::new(Stub { version: self.rulebook.version.clone(), sample });
         // Makes the topology and leaves.
         RabbitQueue::subscribe(Arc::clone(config), Clock::system(), Pulse::default()).await?.close().await;
         let (mut bare, mut ours) = (Vec::new(), Vec::new());
         for round in 0..self.rounds.max(1) {
             self.fill(config, round * 2).await?;
-            bare.push(bare_client(config, self.count).await?);
+            bare.push(bare_client(config, self.count, &result).await?);
             expect_empty(config, "the bare client").await?;
             self.fill(config, round * 2 + 1).await?;
             ours.push(self.worker_loop(config, Arc::clone(&stub)).await?);
@@ -79,6 +80,19 @@ impl BrokerBench<'_> {
         println!("the worker loop with a stub engine, store and relay      {:>9.0}", per(ours));
         println!("ratio                                                    {:>9.2}", per(ours) / per(bare));
         Ok(())
+    }
+
+    /// The event that tells such an assessment, so that both sides publish as many bytes.
+    fn result(&self, sample: &Assessment) -> Result<Vec<u8>, Failure> {
+        let comment = comments(&texts(1, 32, 7), self.rulebook)?.pop().context("one text, one comment")?;
+        let judged = Judged { comment, sequence: 1, assessment: sample.clone() };
+        let row = OutboxRow {
+            event_id: "0".repeat(64),
+            kind: COMMENT_ASSESSED.to_owned(),
+            body: serde_json::to_string(&AssessedEventV1::from(&judged))?,
+            created_at_ms: 1,
+        };
+        Ok(outbox_event(&row, &self.config.origin)?)
     }
 
     /// Puts distinct comments on the work queue.
@@ -103,7 +117,7 @@ impl BrokerBench<'_> {
                 Storage::beside(Arc::new(queue.only(Lane::Work)), clock.clone(), &folder.join("bench.db")).await?;
             let mut deps = storage.worker(judge, self.settings);
             deps.settings.idle_ms = 1;
-            deps.settings.batch = usize::from(PREFETCH) / 2;
+            deps.settings.batch = usize::from(PREFETCH) / 4;
             let relay = RelayDeps {
                 store: Arc::clone(&storage.store),
                 publisher: Arc::new(RabbitPublisher::new(Arc::clone(config), "bench", pulse.clone())),
@@ -114,14 +128,22 @@ impl BrokerBench<'_> {
                 owner: "bench".to_owned(),
                 settings: RelaySettings { batch: 512, ..RelaySettings::default() },
             };
-            let last = shutdown.stop_intake.clone();
             let count = self.count as u64;
-            let working = worker::run(&deps, &shutdown, |progress| {
-                if progress.ended() >= count {
-                    shutdown.stop_intake.cancel();
+            let (store, stop) = (Arc::clone(&storage.store), shutdown.stop_intake.clone());
+            // The service ends when it is asked to; here, when every result is confirmed.
+            let watching = async move {
+                while store.backlog(None).await?.unsent > 0
+                    || store.funnel(&self.rulebook.consultation.id).await?.received() < count
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-            });
-            tokio::join!(working, outbox::run(&relay, &shutdown, &last));
+                stop.cancel();
+                Ok::<(), anyhow::Error>(())
+            };
+            let last = shutdown.stop_intake.clone();
+            let (watched, (), ()) =
+                tokio::join!(watching, worker::run_two(&deps, &shutdown), outbox::run(&relay, &shutdown, &last));
+            watched?;
             let took = Took { wall: started.0.elapsed(), processor: processor_time()?.saturating_sub(started.1) };
             queue.close().await;
             let backlog = storage.store.backlog(None).await?;
@@ -170,7 +192,7 @@ fn short(text: &str) -> ShortString {
 }
 
 /// Consumes, publishes as much again with confirms, acknowledges: nothing else.
-async fn bare_client(config: &RabbitConfig, count: usize) -> Result<Took, Failure> {
+async fn bare_client(config: &RabbitConfig, count: usize, result: &[u8]) -> Result<Took, Failure> {
     let (consuming, channel) = connect(config).await?;
     let (publishing, results) = connect(config).await?;
     results.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -189,11 +211,8 @@ async fn bare_client(config: &RabbitConfig, count: usize) -> Result<Took, Failur
                 let properties =
                     BasicProperties::default().with_delivery_mode(2).with_content_type(CONTENT_TYPE.into());
                 let key = COMMENT_ASSESSED.into();
-                // As long as a result: about three times the comment's own event.
-                let mut body = delivery.data.clone();
-                body.extend_from_slice(&delivery.data);
                 let publish = BasicPublishOptions::default();
-                let confirm = results.basic_publish(exchange, key, publish, &body, properties).await?.await?;
+                let confirm = results.basic_publish(exchange, key, publish, result, properties).await?.await?;
                 let confirmed = confirm == Confirmation::Ack(None);
                 let acknowledged = delivery.acker.ack(BasicAckOptions::default()).await?;
                 Ok::<bool, lapin::Error>(confirmed && acknowledged)

@@ -308,7 +308,19 @@ impl Store for SqliteStore {
     }
 
     async fn claim(&self, kind: &str, owner: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {
-        outbox::claim(&self.database, self.clock.now_ms(), kind, owner, limit, lease_ms).await
+        self.sent_then_claim(&[], kind, owner, limit, lease_ms).await
+    }
+
+    async fn sent_then_claim(
+        &self,
+        event_ids: &[String],
+        kind: &str,
+        owner: &str,
+        limit: u32,
+        lease_ms: i64,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        let claim = outbox::Claim { kind, owner, limit, lease_ms };
+        outbox::sent_then_claim(&self.database, self.clock.now_ms(), event_ids, claim).await
     }
 
     async fn sent(&self, event_ids: &[String]) -> Result<(), StoreError> {

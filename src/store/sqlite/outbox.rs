@@ -1,6 +1,6 @@
 //! Messages on their way out: claimed by one process, sent, marked.
 
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::pipeline::ports::{Backlog, OutboxRow, StoreError};
 use crate::sqlite::{Database, store_error};
@@ -8,17 +8,55 @@ use crate::sqlite::{Database, store_error};
 /// Ids of one UPDATE.
 const IDS: usize = 500;
 
-/// Takes messages for `owner`. The write lock makes claims of two processes follow each other.
-pub async fn claim(
+/// Who takes which messages for how long.
+#[derive(Clone, Copy)]
+pub struct Claim<'a> {
+    pub kind: &'a str,
+    pub owner: &'a str,
+    pub limit: u32,
+    pub lease_ms: i64,
+}
+
+/// Marks `done` as sent and takes messages for an owner, in one transaction. The write
+/// lock makes claims of two processes follow each other.
+pub async fn sent_then_claim(
     database: &Database,
     now_ms: i64,
-    kind: &str,
-    owner: &str,
-    limit: u32,
-    lease_ms: i64,
+    done: &[String],
+    claim: Claim<'_>,
 ) -> Result<Vec<OutboxRow>, StoreError> {
     // Most looks find nothing: they must not take the write lock from the worker.
-    let waits: bool = sqlx::query_scalar(
+    if done.is_empty() && !waits(database, now_ms, claim.kind).await? {
+        return Ok(Vec::new());
+    }
+    let mut tx = database.write().await.map_err(store_error)?;
+    mark(&mut tx, now_ms, done).await?;
+    let mut rows: Vec<(i64, String, String, i64)> = sqlx::query_as(
+        "UPDATE outbox SET lease_owner = $1, lease_until_ms = $2 WHERE no IN (\
+             SELECT no FROM outbox WHERE sent_at_ms IS NULL AND kind = $3 \
+             AND (lease_until_ms IS NULL OR lease_until_ms <= $4) ORDER BY no LIMIT $5) \
+         RETURNING no, event_id, body, created_at_ms",
+    )
+    .bind(claim.owner)
+    .bind(now_ms.saturating_add(claim.lease_ms))
+    .bind(claim.kind)
+    .bind(now_ms)
+    .bind(i64::from(claim.limit))
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(store_error)?;
+    tx.commit().await.map_err(store_error)?;
+    // RETURNING promises no order.
+    rows.sort_unstable_by_key(|row| row.0);
+    let kind = claim.kind;
+    Ok(rows
+        .into_iter()
+        .map(|(_, event_id, body, created_at_ms)| OutboxRow { event_id, kind: kind.to_owned(), body, created_at_ms })
+        .collect())
+}
+
+async fn waits(database: &Database, now_ms: i64, kind: &str) -> Result<bool, StoreError> {
+    sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM outbox WHERE sent_at_ms IS NULL AND kind = $1 \
          AND (lease_until_ms IS NULL OR lease_until_ms <= $2))",
     )
@@ -26,37 +64,17 @@ pub async fn claim(
     .bind(now_ms)
     .fetch_one(database.reader())
     .await
-    .map_err(store_error)?;
-    if !waits {
-        return Ok(Vec::new());
-    }
-    let mut tx = database.write().await.map_err(store_error)?;
-    let mut rows: Vec<(i64, String, String, i64)> = sqlx::query_as(
-        "UPDATE outbox SET lease_owner = $1, lease_until_ms = $2 WHERE no IN (\
-             SELECT no FROM outbox WHERE sent_at_ms IS NULL AND kind = $3 \
-             AND (lease_until_ms IS NULL OR lease_until_ms <= $4) ORDER BY no LIMIT $5) \
-         RETURNING no, event_id, body, created_at_ms",
-    )
-    .bind(owner)
-    .bind(now_ms.saturating_add(lease_ms))
-    .bind(kind)
-    .bind(now_ms)
-    .bind(i64::from(limit))
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(store_error)?;
-    tx.commit().await.map_err(store_error)?;
-    // RETURNING promises no order.
-    rows.sort_unstable_by_key(|row| row.0);
-    Ok(rows
-        .into_iter()
-        .map(|(_, event_id, body, created_at_ms)| OutboxRow { event_id, kind: kind.to_owned(), body, created_at_ms })
-        .collect())
+    .map_err(store_error)
 }
 
 /// Marks messages as sent. The row stays as the memory of the event, without its body.
 pub async fn sent(database: &Database, now_ms: i64, event_ids: &[String]) -> Result<(), StoreError> {
     let mut tx = database.write().await.map_err(store_error)?;
+    mark(&mut tx, now_ms, event_ids).await?;
+    tx.commit().await.map_err(store_error)
+}
+
+async fn mark(conn: &mut SqliteConnection, now_ms: i64, event_ids: &[String]) -> Result<(), StoreError> {
     for ids in event_ids.chunks(IDS) {
         let mut update = QueryBuilder::<Sqlite>::new("UPDATE outbox SET body = '', lease_owner = NULL, sent_at_ms = ");
         update.push_bind(now_ms).push(" WHERE sent_at_ms IS NULL AND event_id IN (");
@@ -65,9 +83,9 @@ pub async fn sent(database: &Database, now_ms: i64, event_ids: &[String]) -> Res
             list.push_bind(id);
         }
         update.push(")");
-        update.build().execute(&mut *tx).await.map_err(store_error)?;
+        update.build().execute(&mut *conn).await.map_err(store_error)?;
     }
-    tx.commit().await.map_err(store_error)
+    Ok(())
 }
 
 /// Gives back what `owner` holds.
