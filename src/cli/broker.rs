@@ -87,7 +87,7 @@ fn hint(queue: &QueueState) -> Option<Hint> {
         Purpose::Results if unread => (
             "results",
             format!("{} in {name} and nobody reads them", waiting(*ready, "result")),
-            "connect their reader, or let a policy drop them (max-length with overflow drop-head) if nobody wants them",
+            "connect their reader, or give the queue a message-ttl by policy if nobody wants them",
         ),
         Purpose::Parked => (
             "parked",

@@ -55,7 +55,7 @@ pub struct RelaySettings {
 
 impl Default for RelaySettings {
     fn default() -> Self {
-        Self { batch: 256, lease_ms: 120_000, idle: Duration::from_millis(500) }
+        Self { batch: 1_024, lease_ms: 120_000, idle: Duration::from_millis(500) }
     }
 }
 

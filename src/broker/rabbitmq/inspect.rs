@@ -1,6 +1,7 @@
 //! Looking at the broker's queues from outside: counts, parked messages, replay.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lapin::Connection;
 use lapin::message::BasicGetMessage;
@@ -15,6 +16,9 @@ use super::{Lane, RabbitConfig};
 use crate::domain::comment::ConsultationId;
 use crate::pipeline::ports::ParkedArrival;
 use crate::pipeline::pulse::Pulse;
+
+/// How long a broker with an alarm may take to say so.
+const ALARM_TELLS: Duration = Duration::from_millis(300);
 
 /// What a queue is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,11 +127,19 @@ pub async fn probe(config: &Arc<RabbitConfig>) -> Result<Inspection, BrokerError
     close(config, &connection).await;
     let inspection = inspection?;
     let sender = Sender::new(Arc::clone(config), "doctor", Pulse::default());
-    let message = Message::event(&config.names.in_exchange, PROBE.to_owned(), "probe", now_us(), Vec::new());
-    let sent = sender.send(vec![message]).await;
+    let mut sent = probe_once(config, &sender).await;
+    if sent.is_ok() {
+        // An alarm blocks a connection only after it has published: the first message may pass.
+        tokio::time::sleep(ALARM_TELLS).await;
+        sent = probe_once(config, &sender).await;
+    }
     sender.close().await;
-    sent.into_iter().collect::<Result<(), _>>()?;
-    Ok(inspection)
+    sent.map(|()| inspection)
+}
+
+async fn probe_once(config: &RabbitConfig, sender: &Sender) -> Result<(), BrokerError> {
+    let message = Message::event(&config.names.in_exchange, PROBE.to_owned(), "probe", now_us(), Vec::new());
+    sender.send(vec![message]).await.into_iter().collect()
 }
 
 async fn close(config: &RabbitConfig, connection: &Connection) {
@@ -184,27 +196,50 @@ pub(super) async fn replay(
     let (waiting, _) = passive(config, &channel, &config.names.parked_queue).await?;
     let mut replayed = 0;
     for _ in 0..waiting {
-        let Some(message) = get(config, &channel).await? else { break };
-        if let Some(wanted) = consultation
-            && key_of(&message.data, &config.defaults).is_none_or(|key| key.consultation != *wanted)
-        {
-            continue;
+        match replay_one(config, sender, &channel, consultation).await {
+            Ok(Replayed::Yes) => replayed += 1,
+            Ok(Replayed::NotAsked) => {}
+            Ok(Replayed::Nothing) => break,
+            Err(error) if replayed == 0 => return Err(error),
+            Err(error) => {
+                return Err(BrokerError::Lost(format!("{replayed} of {waiting} were replayed, then: {error}")));
+            }
         }
-        let envelope = envelope(&message);
-        // Our own copies carry the lane as routing key, and so do the broker's dead letters.
-        let lane = if envelope.routing_key == Lane::Urgent.key() { Lane::Urgent } else { Lane::Work };
-        let key = envelope.came_by(lane);
-        let first_seen = envelope.sequence(serde_json::from_slice(&message.data).ok().as_ref(), now_us());
-        let copy = Message {
-            exchange: config.names.in_exchange.clone(),
-            properties: envelope.copy(0, first_seen, None, &key),
-            routing_key: key,
-            body: message.data.clone(),
-        };
-        sender.send(vec![copy]).await.into_iter().collect::<Result<(), _>>()?;
-        in_time(config.timeout, "basic.ack", message.acker.ack(BasicAckOptions::default())).await?;
-        replayed += 1;
     }
     close(config, &connection).await;
     Ok(replayed)
+}
+
+enum Replayed {
+    Yes,
+    NotAsked,
+    Nothing,
+}
+
+async fn replay_one(
+    config: &RabbitConfig,
+    sender: &Sender,
+    channel: &lapin::Channel,
+    consultation: Option<&ConsultationId>,
+) -> Result<Replayed, BrokerError> {
+    let Some(message) = get(config, channel).await? else { return Ok(Replayed::Nothing) };
+    if let Some(wanted) = consultation
+        && key_of(&message.data, &config.defaults).is_none_or(|key| key.consultation != *wanted)
+    {
+        return Ok(Replayed::NotAsked);
+    }
+    let envelope = envelope(&message);
+    // Our own copies carry the lane as routing key, and so do the broker's dead letters.
+    let lane = if envelope.routing_key == Lane::Urgent.key() { Lane::Urgent } else { Lane::Work };
+    let key = envelope.came_by(lane);
+    let first_seen = envelope.sequence(serde_json::from_slice(&message.data).ok().as_ref(), now_us());
+    let copy = Message {
+        exchange: config.names.in_exchange.clone(),
+        properties: envelope.copy(0, first_seen, None, &key),
+        routing_key: key,
+        body: message.data.clone(),
+    };
+    sender.send(vec![copy]).await.into_iter().collect::<Result<(), _>>()?;
+    in_time(config.timeout, "basic.ack", message.acker.ack(BasicAckOptions::default())).await?;
+    Ok(Replayed::Yes)
 }

@@ -9,7 +9,7 @@ use super::Lane;
 use super::topology::short;
 use crate::domain::comment::CommentKey;
 use crate::pipeline::ports::Arrival;
-use crate::wire::incoming::{Defaults, event_time_us, incoming};
+use crate::wire::incoming::{Defaults, FieldMap, event_time_us, incoming};
 
 /// Counted attempts before this one.
 const ATTEMPTS: &str = "moothall-attempts";
@@ -223,12 +223,26 @@ pub(super) fn decode(
     (incoming(value, defaults).map_err(|refusal| refusal.to_string()), sequence)
 }
 
-/// Whose message it is, if it can be told.
+/// Whose message it is, if it can be told; what is wrong with the rest does not matter here.
 pub(super) fn key_of(body: &[u8], defaults: &Defaults) -> Option<CommentKey> {
-    match incoming(serde_json::from_slice(body).ok()?, defaults).ok()? {
+    let mut value: Value = serde_json::from_slice(body).ok()?;
+    let event = value.get("specversion").is_some();
+    let source = event.then(|| value.get("source").cloned()).flatten();
+    let data = if event { value.get_mut("data")?.take() } else { value };
+    // As a comment with nothing but its identity.
+    let mut bare = serde_json::Map::new();
+    for name in ["id", "consultation", "source"] {
+        if let Some(part) = data.get(name) {
+            bare.insert(name.to_owned(), part.clone());
+        }
+    }
+    if let Some(source) = source {
+        bare.entry("source").or_insert(source);
+    }
+    bare.insert("text".to_owned(), Value::from(""));
+    match incoming(Value::Object(bare), &Defaults { fields: FieldMap::default(), ..defaults.clone() }).ok()? {
         Arrival::Comment(comment) => Some(comment.key),
-        Arrival::Withdrawal { key, .. } => Some(key),
-        Arrival::Failed(_) => None,
+        Arrival::Withdrawal { .. } | Arrival::Failed(_) => None,
     }
 }
 
@@ -248,4 +262,77 @@ impl Ticket {
 /// The current time in microseconds.
 pub(super) fn now_us() -> i64 {
     Timestamp::now().as_microsecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::comment::{ConsultationId, SourceName};
+
+    fn defaults() -> Defaults {
+        Defaults {
+            consultation: ConsultationId::new("mentoring").unwrap(),
+            source: SourceName::new("amqp").unwrap(),
+            fields: FieldMap::default(),
+        }
+    }
+
+    fn envelope(headers: &[(&str, AMQPValue)], routing_key: &str) -> Envelope {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert(short(name), value.clone());
+        }
+        Envelope {
+            routing_key: routing_key.to_owned(),
+            properties: BasicProperties::default().with_headers(table).with_expiration("5".into()),
+        }
+    }
+
+    #[test]
+    fn a_message_names_its_comment_even_where_the_rest_is_wrong() {
+        let key =
+            |body: &str| key_of(body.as_bytes(), &defaults()).map(|key| (key.source.to_string(), key.id.to_string()));
+        let named = |source: &str, id: &str| Some((source.to_owned(), id.to_owned()));
+        assert_eq!(key(r#"{"id": 7}"#), named("amqp", "7"));
+        assert_eq!(key(r#"{"specversion": "1.0", "source": "site", "data": {"id": "c1"}}"#), named("site", "c1"));
+        assert_eq!(key(r#"{"text": "x"}"#), None);
+        assert_eq!(key("[1]"), None);
+        assert_eq!(key("{"), None);
+    }
+
+    #[test]
+    fn a_copy_keeps_what_the_sender_set_and_drops_what_the_broker_added() {
+        let sent = envelope(
+            &[
+                ("traceparent", AMQPValue::ShortString("00-ab".into())),
+                ("x-death", AMQPValue::Void),
+                ("x-delivery-count", AMQPValue::LongLongInt(3)),
+            ],
+            "comment.created.m",
+        );
+        let copy =
+            Envelope { properties: sent.copy(2, 5, Some("why"), "comment.created.m"), routing_key: "work".into() };
+        assert_eq!(copy.header("traceparent"), Some(&AMQPValue::LongString("00-ab".into())));
+        assert_eq!((copy.header("x-death"), copy.header("x-delivery-count")), (None, None));
+        assert_eq!((copy.attempts_before(), copy.reason().as_str()), (2, "why"));
+        assert_eq!(copy.sequence(None, 99), 5);
+        assert_eq!(copy.came_by(Lane::Work), "comment.created.m");
+        // A sender's time to live would let the copy vanish.
+        assert_eq!(*copy.properties.expiration(), None);
+        assert_eq!(*copy.properties.delivery_mode(), Some(PERSISTENT));
+    }
+
+    #[test]
+    fn attempts_are_ours_and_the_brokers_together() {
+        let both = [("moothall-attempts", AMQPValue::LongLongInt(2)), ("x-delivery-count", AMQPValue::LongInt(3))];
+        assert_eq!(envelope(&both, "").attempts_before(), 5);
+        assert_eq!(envelope(&[("moothall-attempts", AMQPValue::LongLongInt(-9))], "").attempts_before(), 0);
+        assert_eq!(envelope(&[], "").attempts_when_parked(20), 21);
+    }
+
+    #[test]
+    fn tickets_only_grow() {
+        let ticket = Ticket::default();
+        assert_eq!([5, 5, 3, 9].map(|now| ticket.next(now)), [5, 6, 7, 9]);
+    }
 }

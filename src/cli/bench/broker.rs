@@ -126,7 +126,7 @@ impl BrokerBench<'_> {
                 stored: Arc::clone(&deps.stored),
                 kind: COMMENT_ASSESSED,
                 owner: "bench".to_owned(),
-                settings: RelaySettings { batch: 512, ..RelaySettings::default() },
+                settings: RelaySettings::default(),
             };
             let count = self.count as u64;
             let (store, stop) = (Arc::clone(&storage.store), shutdown.stop_intake.clone());
