@@ -125,10 +125,14 @@ impl Worker {
         self.child.wait().unwrap();
     }
 
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     /// Asks it to stop and expects a good end.
     fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("-TERM");
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -295,15 +299,17 @@ async fn each_fault_of_the_broker_is_said_everywhere_and_work_resumes_by_itself(
     };
     works(0, 20).await;
 
-    // A memory alarm while results are to be sent.
-    site.publish(&comments(520, 1_728)[20..]);
+    // A memory alarm while results are to be sent: the worker sleeps until it is on.
+    worker.signal("-STOP");
+    site.publish(&comments(120, 1_728)[20..]);
     node.memory_alarm(true).await;
+    worker.signal("-CONT");
     worker.says("blocks publishing").await;
     let alarmed = doctor(&site);
     assert!(alarmed.contains("blocks publishing"), "{alarmed}");
     node.memory_alarm(false).await;
     worker.is_ready().await;
-    works(520, 540).await;
+    works(120, 140).await;
 
     // A stopped broker.
     node.pause().await;
@@ -311,13 +317,13 @@ async fn each_fault_of_the_broker_is_said_everywhere_and_work_resumes_by_itself(
     assert!(doctor(&site).contains("FAIL"));
     node.resume().await;
     worker.is_ready().await;
-    works(540, 560).await;
+    works(140, 160).await;
 
     // A deleted queue.
     vhost.delete_queue("moothall.work").await;
     until("the log says it", || worker.log().contains("was the queue deleted"), || worker.log()).await;
     worker.is_ready().await;
-    works(560, 580).await;
+    works(160, 180).await;
 
     // A missing permission: read is what subscribing needs.
     vhost.permissions("worker", ".*", ".*", "^$").await;
@@ -327,7 +333,7 @@ async fn each_fault_of_the_broker_is_said_everywhere_and_work_resumes_by_itself(
     assert!(forbidden.contains("permission") || forbidden.contains("FAIL"), "{forbidden}");
     vhost.permissions("worker", ".*", ".*", ".*").await;
     worker.is_ready().await;
-    works(580, 600).await;
+    works(180, 200).await;
 
     assert!(!worker.log().contains("secret"), "a password is in the log");
     assert!(!worker.log().contains(PARTS[0]), "a comment is in the log");

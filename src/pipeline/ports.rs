@@ -424,7 +424,7 @@ pub trait Store: FailedRows {
         let _ = (kind, owner, limit, lease_ms);
         Err(StoreError::read_only())
     }
-    /// Marks messages as sent and forgets their bodies.
+    /// Marks messages as sent; their bodies may go.
     async fn sent(&self, event_ids: &[String]) -> Result<(), StoreError> {
         let _ = event_ids;
         Err(StoreError::read_only())

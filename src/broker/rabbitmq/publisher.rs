@@ -100,12 +100,11 @@ impl Sender {
         answers
     }
 
-    /// After a failure: looks whether sending would work again, and says so.
+    /// Opens the connection where there is none. After a failure: looks whether sending
+    /// would work again, and says so.
     pub async fn look(&self) {
-        if !self.in_trouble.load(Ordering::Relaxed) {
-            return;
-        }
         if let Ok(link) = self.link().await
+            && self.in_trouble.load(Ordering::Relaxed)
             && !link.connection.status().blocked()
         {
             self.well();

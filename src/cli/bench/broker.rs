@@ -23,7 +23,7 @@ use crate::domain::comment::{Comment, ConsultationId};
 use crate::domain::rulebook::{PipelineVersion, Rulebook};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::outbox::{self, RelayDeps, RelaySettings};
-use crate::pipeline::ports::{EngineError, Judge, Judged, OutboxRow, Queue};
+use crate::pipeline::ports::{EngineError, Judge, Judged, OutboxRow, Publisher, Queue};
 use crate::pipeline::pulse::Pulse;
 use crate::pipeline::shutdown::Shutdown;
 use crate::pipeline::worker;
@@ -66,11 +66,9 @@ impl BrokerBench<'_> {
         RabbitQueue::subscribe(Arc::clone(config), Clock::system(), Pulse::default()).await?.close().await;
         let (mut bare, mut ours) = (Vec::new(), Vec::new());
         for round in 0..self.rounds.max(1) {
-            self.fill(config, round * 2).await?;
-            bare.push(bare_client(config, self.count, &result).await?);
+            bare.push(self.bare_client(config, &result, round * 2).await?);
             expect_empty(config, "the bare client").await?;
-            self.fill(config, round * 2 + 1).await?;
-            ours.push(self.worker_loop(config, Arc::clone(&stub)).await?);
+            ours.push(self.worker_loop(config, Arc::clone(&stub), round * 2 + 1).await?);
             expect_empty(config, "the worker loop").await?;
         }
         let (bare, ours) = (median(bare), median(ours));
@@ -80,6 +78,52 @@ impl BrokerBench<'_> {
         println!("the worker loop with a stub engine, store and relay      {:>9.0}", per(ours));
         println!("ratio                                                    {:>9.2}", per(ours) / per(bare));
         Ok(())
+    }
+
+    /// Consumes, publishes as much again with confirms, acknowledges: nothing else.
+    async fn bare_client(&self, config: &Arc<RabbitConfig>, result: &[u8], seed: usize) -> Result<Took, Failure> {
+        let count = self.count;
+        let (consuming, channel) = connect(config).await?;
+        let (publishing, results) = connect(config).await?;
+        results.confirm_select(ConfirmSelectOptions::default()).await?;
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let options = BasicConsumeOptions::default();
+        let queue = short(&config.names.work_queue);
+        let deliveries = channel.basic_consume(queue, short("bare"), options, FieldTable::default()).await?;
+        // Both sides are connected and subscribed before the clock starts.
+        self.fill(config, seed).await?;
+        let started = (Instant::now(), processor_time()?);
+        let exchange = short(&config.names.out_exchange);
+        let mut done = deliveries
+            .take(count)
+            .map(|delivery| {
+                let (results, exchange) = (results.clone(), exchange.clone());
+                async move {
+                    let delivery = delivery?;
+                    let properties =
+                        BasicProperties::default().with_delivery_mode(2).with_content_type(CONTENT_TYPE.into());
+                    let key = COMMENT_ASSESSED.into();
+                    let publish = BasicPublishOptions::default();
+                    let confirm = results.basic_publish(exchange, key, publish, result, properties).await?.await?;
+                    let confirmed = confirm == Confirmation::Ack(None);
+                    let acknowledged = delivery.acker.ack(BasicAckOptions::default()).await?;
+                    Ok::<bool, lapin::Error>(confirmed && acknowledged)
+                }
+            })
+            .buffer_unordered(WINDOW);
+        while let Some(confirmed) = tokio::time::timeout(Duration::from_secs(60), done.next()).await? {
+            if !confirmed? {
+                return Err(anyhow::anyhow!("a message of the bare client was refused or not acknowledged").into());
+            }
+        }
+        let took = Took { wall: started.0.elapsed(), processor: processor_time()?.saturating_sub(started.1) };
+        drop(done);
+        // Answered after the last acknowledgement: a connection that is closed at once may drop some.
+        channel.basic_cancel(short("bare"), BasicCancelOptions::default()).await?;
+        consuming.close(200, "bye".into()).await?;
+        publishing.close(200, "bye".into()).await?;
+        purge(config, &config.names.results_queue).await?;
+        Ok(took)
     }
 
     /// The event that tells such an assessment, so that both sides publish as many bytes.
@@ -107,10 +151,14 @@ impl BrokerBench<'_> {
     }
 
     /// Everything that a worker does, until all results are confirmed.
-    async fn worker_loop(&self, config: &Arc<RabbitConfig>, judge: Arc<dyn Judge>) -> Result<Took, Failure> {
+    async fn worker_loop(
+        &self,
+        config: &Arc<RabbitConfig>,
+        judge: Arc<dyn Judge>,
+        seed: usize,
+    ) -> Result<Took, Failure> {
         let folder = tempfile_folder()?;
         let result = async {
-            let started = (Instant::now(), processor_time()?);
             let (clock, pulse, shutdown) = (Clock::system(), Pulse::default(), Shutdown::new());
             let queue = RabbitQueue::subscribe(Arc::clone(config), clock.clone(), pulse.clone()).await?;
             let storage =
@@ -118,9 +166,13 @@ impl BrokerBench<'_> {
             let mut deps = storage.worker(judge, self.settings);
             deps.settings.idle_ms = 1;
             deps.settings.batch = usize::from(PREFETCH) / 4;
+            let publisher: Arc<dyn Publisher> =
+                Arc::new(RabbitPublisher::new(Arc::clone(config), "bench", pulse.clone()));
+            // Connected before the clock starts, as the bare client is.
+            publisher.look().await;
             let relay = RelayDeps {
                 store: Arc::clone(&storage.store),
-                publisher: Arc::new(RabbitPublisher::new(Arc::clone(config), "bench", pulse.clone())),
+                publisher,
                 pulse,
                 clock,
                 stored: Arc::clone(&deps.stored),
@@ -129,6 +181,8 @@ impl BrokerBench<'_> {
                 settings: RelaySettings::default(),
             };
             let count = self.count as u64;
+            self.fill(config, seed).await.map_err(Failure::into_error)?;
+            let started = (Instant::now(), processor_time()?);
             let (store, stop) = (Arc::clone(&storage.store), shutdown.stop_intake.clone());
             // The service ends when it is asked to; here, when every result is confirmed.
             let watching = async move {
@@ -189,49 +243,6 @@ async fn connect(config: &RabbitConfig) -> Result<(lapin::Connection, Channel), 
 
 fn short(text: &str) -> ShortString {
     ShortString::try_new(text).unwrap_or_else(|_| ShortString::from(""))
-}
-
-/// Consumes, publishes as much again with confirms, acknowledges: nothing else.
-async fn bare_client(config: &RabbitConfig, count: usize, result: &[u8]) -> Result<Took, Failure> {
-    let (consuming, channel) = connect(config).await?;
-    let (publishing, results) = connect(config).await?;
-    results.confirm_select(ConfirmSelectOptions::default()).await?;
-    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-    let started = (Instant::now(), processor_time()?);
-    let options = BasicConsumeOptions::default();
-    let queue = short(&config.names.work_queue);
-    let deliveries = channel.basic_consume(queue, short("bare"), options, FieldTable::default()).await?;
-    let exchange = short(&config.names.out_exchange);
-    let mut done = deliveries
-        .take(count)
-        .map(|delivery| {
-            let (results, exchange) = (results.clone(), exchange.clone());
-            async move {
-                let delivery = delivery?;
-                let properties =
-                    BasicProperties::default().with_delivery_mode(2).with_content_type(CONTENT_TYPE.into());
-                let key = COMMENT_ASSESSED.into();
-                let publish = BasicPublishOptions::default();
-                let confirm = results.basic_publish(exchange, key, publish, result, properties).await?.await?;
-                let confirmed = confirm == Confirmation::Ack(None);
-                let acknowledged = delivery.acker.ack(BasicAckOptions::default()).await?;
-                Ok::<bool, lapin::Error>(confirmed && acknowledged)
-            }
-        })
-        .buffer_unordered(WINDOW);
-    while let Some(confirmed) = tokio::time::timeout(Duration::from_secs(60), done.next()).await? {
-        if !confirmed? {
-            return Err(anyhow::anyhow!("a message of the bare client was refused or not acknowledged").into());
-        }
-    }
-    let took = Took { wall: started.0.elapsed(), processor: processor_time()?.saturating_sub(started.1) };
-    drop(done);
-    // Answered after the last acknowledgement: a connection that is closed at once may drop some.
-    channel.basic_cancel(short("bare"), BasicCancelOptions::default()).await?;
-    consuming.close(200, "bye".into()).await?;
-    publishing.close(200, "bye".into()).await?;
-    purge(config, &config.names.results_queue).await?;
-    Ok(took)
 }
 
 /// A round that leaves something behind would be measured with the next.

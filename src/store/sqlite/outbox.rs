@@ -1,12 +1,14 @@
 //! Messages on their way out: claimed by one process, sent, marked.
 
+use std::collections::HashMap;
+
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::pipeline::ports::{Backlog, OutboxRow, StoreError};
 use crate::sqlite::{Database, store_error};
 
 /// Ids of one UPDATE.
-const IDS: usize = 500;
+const IDS: usize = 5_000;
 
 /// Who takes which messages for how long.
 #[derive(Clone, Copy)]
@@ -27,15 +29,16 @@ pub async fn sent_then_claim(
 ) -> Result<Vec<OutboxRow>, StoreError> {
     // Most looks find nothing: they must not take the write lock from the worker.
     if done.is_empty() && !waits(database, now_ms, claim.kind).await? {
+        forget(database).await?;
         return Ok(Vec::new());
     }
     let mut tx = database.write().await.map_err(store_error)?;
     mark(&mut tx, now_ms, done).await?;
-    let mut rows: Vec<(i64, String, String, i64)> = sqlx::query_as(
+    let mut rows: Vec<(i64, String, i64)> = sqlx::query_as(
         "UPDATE outbox SET lease_owner = $1, lease_until_ms = $2 WHERE no IN (\
              SELECT no FROM outbox WHERE sent_at_ms IS NULL AND kind = $3 \
              AND (lease_until_ms IS NULL OR lease_until_ms <= $4) ORDER BY no LIMIT $5) \
-         RETURNING no, event_id, body, created_at_ms",
+         RETURNING no, event_id, created_at_ms",
     )
     .bind(claim.owner)
     .bind(now_ms.saturating_add(claim.lease_ms))
@@ -48,11 +51,47 @@ pub async fn sent_then_claim(
     tx.commit().await.map_err(store_error)?;
     // RETURNING promises no order.
     rows.sort_unstable_by_key(|row| row.0);
-    let kind = claim.kind;
-    Ok(rows
-        .into_iter()
-        .map(|(_, event_id, body, created_at_ms)| OutboxRow { event_id, kind: kind.to_owned(), body, created_at_ms })
-        .collect())
+    // They are ours now and do not change: the write lock is not needed to read them.
+    let mut bodies = bodies(database, &rows).await?;
+    rows.into_iter()
+        .map(|(no, event_id, created_at_ms)| {
+            let body =
+                bodies.remove(&no).ok_or_else(|| StoreError::Damaged(format!("message {event_id} has no body")))?;
+            Ok(OutboxRow { event_id, kind: claim.kind.to_owned(), body, created_at_ms })
+        })
+        .collect()
+}
+
+async fn bodies(database: &Database, rows: &[(i64, String, i64)]) -> Result<HashMap<i64, String>, StoreError> {
+    let mut bodies = HashMap::with_capacity(rows.len());
+    for rows in rows.chunks(IDS) {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT no, body FROM outbox_bodies WHERE no IN (");
+        let mut list = query.separated(", ");
+        for (no, ..) in rows {
+            list.push_bind(*no);
+        }
+        query.push(")");
+        let found: Vec<(i64, String)> =
+            query.build_query_as().fetch_all(database.reader()).await.map_err(store_error)?;
+        bodies.extend(found);
+    }
+    Ok(bodies)
+}
+
+/// Drops the bodies of messages that were sent: when nothing else is to be done, and not
+/// for ever at once.
+async fn forget(database: &Database) -> Result<(), StoreError> {
+    const SENT: &str = "SELECT b.no FROM outbox_bodies b JOIN outbox o ON o.no = b.no \
+                        WHERE o.sent_at_ms IS NOT NULL ORDER BY b.no LIMIT 5000";
+    let first: Option<i64> = sqlx::query_scalar(SENT).fetch_optional(database.reader()).await.map_err(store_error)?;
+    if first.is_none() {
+        return Ok(());
+    }
+    let mut tx = database.write().await.map_err(store_error)?;
+    let mut delete = QueryBuilder::<Sqlite>::new("DELETE FROM outbox_bodies WHERE no IN (");
+    delete.push(SENT).push(")");
+    delete.build().execute(&mut *tx).await.map_err(store_error)?;
+    tx.commit().await.map_err(store_error)
 }
 
 async fn waits(database: &Database, now_ms: i64, kind: &str) -> Result<bool, StoreError> {
@@ -67,7 +106,7 @@ async fn waits(database: &Database, now_ms: i64, kind: &str) -> Result<bool, Sto
     .map_err(store_error)
 }
 
-/// Marks messages as sent. The row stays as the memory of the event, without its body.
+/// Marks messages as sent. The row stays as the memory of the event; its body goes later.
 pub async fn sent(database: &Database, now_ms: i64, event_ids: &[String]) -> Result<(), StoreError> {
     let mut tx = database.write().await.map_err(store_error)?;
     mark(&mut tx, now_ms, event_ids).await?;
@@ -76,7 +115,7 @@ pub async fn sent(database: &Database, now_ms: i64, event_ids: &[String]) -> Res
 
 async fn mark(conn: &mut SqliteConnection, now_ms: i64, event_ids: &[String]) -> Result<(), StoreError> {
     for ids in event_ids.chunks(IDS) {
-        let mut update = QueryBuilder::<Sqlite>::new("UPDATE outbox SET body = '', lease_owner = NULL, sent_at_ms = ");
+        let mut update = QueryBuilder::<Sqlite>::new("UPDATE outbox SET lease_owner = NULL, sent_at_ms = ");
         update.push_bind(now_ms).push(" WHERE sent_at_ms IS NULL AND event_id IN (");
         let mut list = update.separated(", ");
         for id in ids {

@@ -291,16 +291,23 @@ async fn enqueue(
     body: &str,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO outbox (event_id, kind, body, created_at_ms) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (event_id) DO NOTHING",
+    let no: Option<i64> = sqlx::query_scalar(
+        "INSERT INTO outbox (event_id, kind, created_at_ms) VALUES ($1, $2, $3) \
+         ON CONFLICT (event_id) DO NOTHING RETURNING no",
     )
     .bind(event_id(kind, key, what))
     .bind(kind)
-    .bind(body)
     .bind(now_ms)
-    .execute(conn)
+    .fetch_optional(&mut *conn)
     .await
     .map_err(store_error)?;
+    if let Some(no) = no {
+        sqlx::query("INSERT INTO outbox_bodies (no, body) VALUES ($1, $2)")
+            .bind(no)
+            .bind(body)
+            .execute(conn)
+            .await
+            .map_err(store_error)?;
+    }
     Ok(())
 }
