@@ -255,70 +255,62 @@ async fn try_batch(
 /// text under the same version is judged once.
 async fn assess(judge: &Arc<dyn Judge>, store: &dyn Store, batch: &[Ready]) -> Result<(Vec<Assessment>, u64), Failure> {
     let hashes: Vec<String> = batch.iter().map(|ready| judged_hash(&ready.comment)).collect();
+    // How often each text stands in the batch, under each pipeline version.
+    let mut uses: HashMap<(&PipelineVersion, &str), usize> = HashMap::new();
+    let mut distinct: HashMap<&PipelineVersion, Vec<usize>> = HashMap::new();
+    for (at, ready) in batch.iter().enumerate() {
+        let times = uses.entry((&ready.version, &hashes[at])).or_default();
+        if *times == 0 {
+            distinct.entry(&ready.version).or_default().push(at);
+        }
+        *times += 1;
+    }
     let mut known: HashMap<(&PipelineVersion, &str), Assessment> = HashMap::new();
-    for (version, wanted) in wanted(batch, &hashes) {
+    let mut missing: Vec<usize> = Vec::new();
+    for (version, places) in distinct {
+        let wanted: Vec<String> = places.iter().map(|at| hashes[*at].clone()).collect();
         let found = match store.cached(version, &wanted).await {
             Ok(found) => found,
             // A judgement that cannot be read is made again.
             Err(StoreError::Damaged(why)) => {
                 tracing::error!(%why, "a stored judgement is damaged");
-                continue;
+                vec![None; wanted.len()]
             }
             Err(error) => return Err(Failure::Store(error)),
         };
-        for (hash, found) in hashes_of(&hashes, &wanted).zip(found) {
-            if let Some(found) = found {
-                known.insert((version, hash), found);
+        for (at, found) in places.into_iter().zip(found) {
+            match found {
+                Some(found) => _ = known.insert((version, &hashes[at]), found),
+                None => missing.push(at),
             }
         }
     }
-    let mut missing: Vec<(&PipelineVersion, &str)> = Vec::new();
-    let mut comments: Vec<Comment> = Vec::new();
-    for (ready, hash) in batch.iter().zip(&hashes) {
-        let slot = (&ready.version, hash.as_str());
-        if !known.contains_key(&slot) && !missing.contains(&slot) {
-            missing.push(slot);
-            comments.push(ready.comment.clone());
-        }
-    }
-    let fresh = comments.len() as u64;
-    if !comments.is_empty() {
+    missing.sort_unstable();
+    let fresh = missing.len() as u64;
+    if !missing.is_empty() {
+        let comments: Vec<Comment> = missing.iter().map(|at| batch[*at].comment.clone()).collect();
         let made = judge_apart(judge, comments).await?;
         if made.len() != missing.len() {
             let why = format!("gave {} assessments for {} comments", made.len(), missing.len());
             return Err(Failure::Engine(EngineError::Stopped(why)));
         }
-        known.extend(missing.into_iter().zip(made));
+        known.extend(missing.iter().map(|at| (&batch[*at].version, hashes[*at].as_str())).zip(made));
     }
     let assessments = batch
         .iter()
         .zip(&hashes)
         .map(|(ready, hash)| {
-            known
-                .get(&(&ready.version, hash.as_str()))
-                .cloned()
-                .expect("every text of the batch was found or judged above")
+            let slot = (&ready.version, hash.as_str());
+            let last = uses.get_mut(&slot).is_none_or(|left| {
+                *left -= 1;
+                *left == 0
+            });
+            // Most texts stand once: theirs is handed over, not copied.
+            let assessment = if last { known.remove(&slot) } else { known.get(&slot).cloned() };
+            assessment.expect("every text of the batch was found or judged above")
         })
         .collect();
     Ok((assessments, fresh))
-}
-
-/// The distinct text hashes of a batch under each of its pipeline versions.
-fn wanted<'a>(batch: &'a [Ready], hashes: &[String]) -> Vec<(&'a PipelineVersion, Vec<String>)> {
-    let mut wanted: Vec<(&PipelineVersion, Vec<String>)> = Vec::new();
-    for (ready, hash) in batch.iter().zip(hashes) {
-        match wanted.iter_mut().find(|(v, _)| *v == &ready.version) {
-            Some((_, list)) if list.contains(hash) => {}
-            Some((_, list)) => list.push(hash.clone()),
-            None => wanted.push((&ready.version, vec![hash.clone()])),
-        }
-    }
-    wanted
-}
-
-/// `wanted` as borrowed from `hashes`, which lives longer.
-fn hashes_of<'a>(hashes: &'a [String], wanted: &[String]) -> impl Iterator<Item = &'a str> {
-    wanted.iter().filter_map(|wanted| hashes.iter().find(|hash| *hash == wanted).map(String::as_str))
 }
 
 /// Runs the judge in a task of its own, so that its panic ends that task and no more.

@@ -12,7 +12,7 @@ use lapin::options::{
     ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::{FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation};
+use lapin::{Channel, Confirmation};
 
 use super::{Took, comments, median, processor_time, texts};
 use crate::app::{LineJudge, Storage};
@@ -28,12 +28,12 @@ use crate::pipeline::pulse::Pulse;
 use crate::pipeline::shutdown::Shutdown;
 use crate::pipeline::worker;
 use crate::settings::Settings;
-use crate::wire::event::{AssessedEventV1, COMMENT_ASSESSED, CONTENT_TYPE, outbox_event};
+use crate::wire::event::{AssessedEventV1, COMMENT_ASSESSED, outbox_event};
 
 /// Messages of the bare client under way at once.
 const WINDOW: usize = 256;
 /// Deliveries that either side holds at most.
-const PREFETCH: u16 = 1_024;
+const PREFETCH: u16 = 2_048;
 /// Comments of one publish, so that the memory stays small.
 const CHUNK: usize = 1_000;
 
@@ -100,8 +100,8 @@ impl BrokerBench<'_> {
                 let (results, exchange) = (results.clone(), exchange.clone());
                 async move {
                     let delivery = delivery?;
-                    let properties =
-                        BasicProperties::default().with_delivery_mode(2).with_content_type(CONTENT_TYPE.into());
+                    // Those of our own events: id, time, type and header come with the message.
+                    let properties = delivery.properties.clone();
                     let key = COMMENT_ASSESSED.into();
                     let publish = BasicPublishOptions::default();
                     let confirm = results.basic_publish(exchange, key, publish, result, properties).await?.await?;
