@@ -121,7 +121,10 @@ pub async fn probe(config: &Arc<RabbitConfig>) -> Result<Inspection, BrokerError
     let connection = connect(config, "doctor").await?;
     let checked = establish(config, &connection).await;
     let inspection = match checked {
-        Ok(()) => over(config, &connection).await,
+        Ok(()) => match over(config, &connection).await {
+            Ok(inspection) => may_read(config, &connection, &inspection).await.map(|()| inspection),
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     close(config, &connection).await;
@@ -135,6 +138,19 @@ pub async fn probe(config: &Arc<RabbitConfig>) -> Result<Inspection, BrokerError
     }
     sender.close().await;
     sent.map(|()| inspection)
+}
+
+/// Whether this user may take from the lanes. Only empty ones are asked: taking a message
+/// and giving it back would count as one of its deliveries.
+async fn may_read(config: &RabbitConfig, connection: &Connection, inspection: &Inspection) -> Result<(), BrokerError> {
+    let channel = channel(config, connection).await?;
+    for queue in inspection.queues.iter().filter(|queue| matches!(queue.purpose, Purpose::Lane(_)) && queue.ready == 0)
+    {
+        let getting = channel.basic_get(short(&queue.name), BasicGetOptions::default());
+        in_time(config.timeout, "basic.get", getting).await?;
+    }
+    // What has come in between goes back with the channel.
+    Ok(())
 }
 
 async fn probe_once(config: &RabbitConfig, sender: &Sender) -> Result<(), BrokerError> {

@@ -14,13 +14,14 @@ use lapin::options::{
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Confirmation};
 
-use super::{Took, comments, median, processor_time, texts};
+use super::{Took, comments, encoder_alone, median, processor_time, texts};
 use crate::app::{LineJudge, Storage};
 use crate::broker::rabbitmq::{Lane, RabbitConfig, RabbitPublisher, RabbitQueue};
 use crate::cli::Failure;
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
 use crate::domain::rulebook::{PipelineVersion, Rulebook};
+use crate::engine::Models;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::outbox::{self, RelayDeps, RelaySettings};
 use crate::pipeline::ports::{EngineError, Judge, Judged, OutboxRow, Publisher, Queue};
@@ -34,6 +35,10 @@ use crate::wire::event::{AssessedEventV1, COMMENT_ASSESSED, outbox_event};
 const WINDOW: usize = 256;
 /// Deliveries that either side holds at most.
 const PREFETCH: u16 = 2_048;
+/// Words of a comment.
+const WORDS: usize = 32;
+/// Comments of a round with the real engine.
+const JUDGED: usize = 512;
 /// Comments of one publish, so that the memory stays small.
 const CHUNK: usize = 1_000;
 
@@ -41,6 +46,7 @@ const CHUNK: usize = 1_000;
 pub struct BrokerBench<'a> {
     pub settings: &'a Settings,
     pub rulebook: &'a Arc<Rulebook>,
+    pub models: &'a Arc<Models>,
     pub config: RabbitConfig,
     pub count: usize,
     pub rounds: usize,
@@ -58,7 +64,7 @@ impl BrokerBench<'_> {
     }
 
     async fn measure(&self, config: &Arc<RabbitConfig>, judge: &Arc<LineJudge>) -> Result<(), Failure> {
-        let sample = judge.judge_texts(&[(texts(1, 32, 7)[0].as_str(), None)]).await?;
+        let sample = judge.judge_texts(&[(texts(1, WORDS, 7)[0].as_str(), None)]).await?;
         let sample = sample.into_iter().next().context("one text, one assessment")?;
         let result = self.result(&sample)?;
         let stub: Arc<dyn Judge> = Arc::new(Stub { version: self.rulebook.version.clone(), sample });
@@ -68,7 +74,7 @@ impl BrokerBench<'_> {
         for round in 0..self.rounds.max(1) {
             bare.push(self.bare_client(config, &result, round * 2).await?);
             expect_empty(config, "the bare client").await?;
-            ours.push(self.worker_loop(config, Arc::clone(&stub), round * 2 + 1).await?);
+            ours.push(self.worker_loop(config, Arc::clone(&stub), self.count, round * 2 + 1).await?);
             expect_empty(config, "the worker loop").await?;
         }
         let (bare, ours) = (median(bare), median(ours));
@@ -77,6 +83,22 @@ impl BrokerBench<'_> {
         println!("a bare client (consume, publish, confirm, acknowledge)   {:>9.0}", per(bare));
         println!("the worker loop with a stub engine, store and relay      {:>9.0}", per(ours));
         println!("ratio                                                    {:>9.2}", per(ours) / per(bare));
+        self.with_the_engine(config, judge).await
+    }
+
+    /// The same line with the real engine, against the encoder alone in processor time.
+    async fn with_the_engine(&self, config: &Arc<RabbitConfig>, judge: &Arc<LineJudge>) -> Result<(), Failure> {
+        let (mut alone, mut whole) = (Vec::new(), Vec::new());
+        for round in 0..self.rounds.max(1) {
+            let seed = 1_000 + round;
+            alone.push(encoder_alone(self.models, &texts(JUDGED, WORDS, seed), 1)?);
+            let judge: Arc<dyn Judge> = Arc::clone(judge) as Arc<dyn Judge>;
+            whole.push(self.worker_loop(config, judge, JUDGED, seed).await?);
+        }
+        let (alone, whole) = (median(alone), median(whole));
+        let costs = whole.processor.as_secs_f64() / alone.processor.as_secs_f64().max(1e-9) - 1.0;
+        println!("\nwith the real engine, {JUDGED} comments of {WORDS} words, in processor time of this process");
+        println!("the line on RabbitMQ costs above the encoder alone       {:>8.1} %", costs * 100.0);
         Ok(())
     }
 
@@ -91,7 +113,7 @@ impl BrokerBench<'_> {
         let queue = short(&config.names.work_queue);
         let deliveries = channel.basic_consume(queue, short("bare"), options, FieldTable::default()).await?;
         // Both sides are connected and subscribed before the clock starts.
-        self.fill(config, seed).await?;
+        self.fill(config, count, seed).await?;
         let started = (Instant::now(), processor_time()?);
         let exchange = short(&config.names.out_exchange);
         let mut done = deliveries
@@ -128,7 +150,7 @@ impl BrokerBench<'_> {
 
     /// The event that tells such an assessment, so that both sides publish as many bytes.
     fn result(&self, sample: &Assessment) -> Result<Vec<u8>, Failure> {
-        let comment = comments(&texts(1, 32, 7), self.rulebook)?.pop().context("one text, one comment")?;
+        let comment = comments(&texts(1, WORDS, 7), self.rulebook)?.pop().context("one text, one comment")?;
         let judged = Judged { comment, sequence: 1, assessment: sample.clone() };
         let row = OutboxRow {
             event_id: "0".repeat(64),
@@ -140,9 +162,9 @@ impl BrokerBench<'_> {
     }
 
     /// Puts distinct comments on the work queue.
-    async fn fill(&self, config: &Arc<RabbitConfig>, seed: usize) -> Result<(), Failure> {
+    async fn fill(&self, config: &Arc<RabbitConfig>, count: usize, seed: usize) -> Result<(), Failure> {
         let queue = RabbitQueue::publish_only(Arc::clone(config), Clock::system(), Pulse::default());
-        let comments = comments(&texts(self.count, 32, seed), self.rulebook)?;
+        let comments = comments(&texts(count, WORDS, seed), self.rulebook)?;
         for chunk in comments.chunks(CHUNK) {
             queue.publish(chunk).await?;
         }
@@ -155,6 +177,7 @@ impl BrokerBench<'_> {
         &self,
         config: &Arc<RabbitConfig>,
         judge: Arc<dyn Judge>,
+        count: usize,
         seed: usize,
     ) -> Result<Took, Failure> {
         let folder = tempfile_folder()?;
@@ -180,14 +203,13 @@ impl BrokerBench<'_> {
                 owner: "bench".to_owned(),
                 settings: RelaySettings::default(),
             };
-            let count = self.count as u64;
-            self.fill(config, seed).await.map_err(Failure::into_error)?;
+            self.fill(config, count, seed).await.map_err(Failure::into_error)?;
             let started = (Instant::now(), processor_time()?);
             let (store, stop) = (Arc::clone(&storage.store), shutdown.stop_intake.clone());
             // The service ends when it is asked to; here, when every result is confirmed.
             let watching = async move {
-                while store.backlog(None).await?.unsent > 0
-                    || store.funnel(&self.rulebook.consultation.id).await?.received() < count
+                while store.backlog(Some(COMMENT_ASSESSED)).await?.unsent > 0
+                    || store.funnel(&self.rulebook.consultation.id).await?.received() < count as u64
                 {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -200,10 +222,10 @@ impl BrokerBench<'_> {
             watched?;
             let took = Took { wall: started.0.elapsed(), processor: processor_time()?.saturating_sub(started.1) };
             queue.close().await;
-            let backlog = storage.store.backlog(None).await?;
+            let backlog = storage.store.backlog(Some(COMMENT_ASSESSED)).await?;
             anyhow::ensure!(backlog.unsent == 0, "{} results were not sent", backlog.unsent);
             let sent = purge(config, &config.names.results_queue).await?;
-            anyhow::ensure!(sent == count, "{sent} results on the queue, {count} expected");
+            anyhow::ensure!(sent == count as u64, "{sent} results on the queue, {count} expected");
             Ok(took)
         }
         .await;

@@ -56,17 +56,18 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let (manifest, rulebook) = common.rulebook(&settings)?;
     let rulebook = Arc::new(rulebook);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let models = Models::load(&manifest.folder, rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str()))?;
     if arguments.amqp.is_some() {
         let defaults = super::service::defaults(&settings, &rulebook.consultation.id, "bench")?;
         let mut config = app::rabbit_config(&settings, arguments.amqp.as_deref(), defaults).map_err(Failure::Usage)?;
         config.names = Names::with_prefix(&format!("moothall-bench-{}", app::random_name()?));
         let judge = Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), 1)?);
         let (count, rounds) = (arguments.messages, arguments.rounds);
-        let bench = broker::BrokerBench { settings: &settings, rulebook: &rulebook, config, count, rounds };
+        let bench =
+            broker::BrokerBench { settings: &settings, rulebook: &rulebook, models: &models, config, count, rounds };
         runtime.block_on(bench.run(judge))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let models = Models::load(&manifest.folder, rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str()))?;
     let cores = encoder_threads(0);
     println!(
         "moothall {}, models {}, {cores} cores; {} comments a round, median of {}",
