@@ -115,9 +115,9 @@ impl Names {
 /// How a pause is called: `500ms`, `10s`, `10m`.
 pub(super) fn tier(pause: Duration) -> String {
     let ms = pause.as_millis();
-    if ms % 60_000 == 0 {
+    if ms.is_multiple_of(60_000) {
         format!("{}m", ms / 60_000)
-    } else if ms % 1_000 == 0 {
+    } else if ms.is_multiple_of(1_000) {
         format!("{}s", ms / 1_000)
     } else {
         format!("{ms}ms")

@@ -133,7 +133,7 @@ impl BrokerBench<'_> {
                 }
             })
             .buffer_unordered(WINDOW);
-        while let Some(confirmed) = tokio::time::timeout(Duration::from_secs(60), done.next()).await? {
+        while let Some(confirmed) = tokio::time::timeout(Duration::from_mins(1), done.next()).await? {
             if !confirmed? {
                 return Err(anyhow::anyhow!("a message of the bare client was refused or not acknowledged").into());
             }
