@@ -535,7 +535,7 @@ async fn a_full_results_queue_is_waited_for_and_no_result_is_lost() {
         .unwrap();
     let mut ids = std::collections::BTreeSet::new();
     while ids.len() < 400 {
-        let message = tokio::time::timeout(Duration::from_secs(20), results.next()).await.unwrap().unwrap().unwrap();
+        let message = tokio::time::timeout(Duration::from_mins(1), results.next()).await.unwrap().unwrap().unwrap();
         let event: Value = serde_json::from_slice(&message.data).unwrap();
         ids.insert(event["id"].as_str().unwrap().to_owned());
         message.acker.ack(BasicAckOptions::default()).await.unwrap();

@@ -58,7 +58,7 @@ where
 }
 
 /// How long a delivery may take to come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Receives from all until `n` deliveries are in hand; each with the queue that gave it.
