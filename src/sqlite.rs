@@ -60,7 +60,7 @@ impl Database {
             // Rows come from SQLite's thread; a small buffer would wake both sides for every few.
             .row_buffer_size(ROWS_AHEAD)
             .foreign_keys(true);
-        let writer = open_writer(&options).await?;
+        let writer = open_writer(&options, path).await?;
         let reader = SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self { path: path.to_owned(), writer, reader })
     }
@@ -113,50 +113,71 @@ fn protect(path: &Path) -> std::io::Result<()> {
 
 /// Connects and migrates. Switching to WAL and migrating a new file need it
 /// alone and do not wait as statements do, so the wait is here.
-async fn open_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+async fn open_writer(options: &SqliteConnectOptions, path: &Path) -> Result<SqlitePool, StoreError> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match try_open_writer(options).await {
+        match try_open_writer(options, path).await {
             Err(StoreError::Busy(_)) if tries < OPEN_TRIES => tokio::time::sleep(OPEN_PAUSE).await,
             opened => return opened,
         }
     }
 }
 
-async fn try_open_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+async fn try_open_writer(options: &SqliteConnectOptions, path: &Path) -> Result<SqlitePool, StoreError> {
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone());
     let writer = pool.await.map_err(store_error)?;
-    migrate(&writer).await?;
+    migrate(&writer, path).await?;
     Ok(writer)
 }
 
-async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
-    let known = schema_version();
+async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+    let known = MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0);
+    let found = found_version(writer).await?;
+    if found > known {
+        return Err(StoreError::NewerSchema { found, known });
+    }
+    if found == known {
+        return Ok(());
+    }
+    // Processes that start together on a new or older file take turns: the second finds
+    // the work done. The lock is the system's and ends with its process.
+    let path = path.to_owned();
+    let _turn = tokio::task::spawn_blocking(move || take_turn(&path))
+        .await
+        .map_err(|error| StoreError::Failed(format!("migrate: {error}")))?
+        .map_err(|error| StoreError::Failed(format!("migrate: lock beside the store: {error}")))?;
+    MIGRATOR.run(writer).await.map_err(migrate_error)
+}
+
+/// Version of the file's schema; 0 for a new file.
+async fn found_version(writer: &SqlitePool) -> Result<i64, StoreError> {
     let table: Option<String> =
         sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
             .fetch_optional(writer)
             .await
             .map_err(store_error)?;
-    if table.is_some() {
-        let found: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations")
-            .fetch_one(writer)
-            .await
-            .map_err(store_error)?;
-        if found > known {
-            return Err(StoreError::NewerSchema { found, known });
-        }
+    if table.is_none() {
+        return Ok(0);
     }
-    // Two processes that start together on a new file both see work to do; the
-    // one that comes second meets the other's tables and finds them right on
-    // the second look.
-    match MIGRATOR.run(writer).await {
-        Ok(()) => Ok(()),
-        Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) => {
-            MIGRATOR.run(writer).await.map_err(migrate_error)
-        }
-        Err(error) => Err(migrate_error(error)),
-    }
+    sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations")
+        .fetch_one(writer)
+        .await
+        .map_err(store_error)
+}
+
+/// Waits for the lock on a file beside the store. Not on the store's own file: closing a
+/// second handle on that would drop the locks that SQLite holds.
+fn take_turn(path: &Path) -> std::io::Result<fs::File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".migrating");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(name)?;
+    file.lock()?;
+    Ok(file)
 }
 
 fn migrate_error(error: MigrateError) -> StoreError {
