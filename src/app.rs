@@ -77,7 +77,8 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// The embedded shape: queue and store in one SQLite file. Opens (or makes) the file. `only` keeps this process to one consultation's queue.
+    /// The embedded shape: queue and store in one SQLite file, which is made where it is
+    /// missing. `only` keeps this process to one consultation's queue.
     pub async fn embedded(path: &Path, settings: &Settings, only: Option<&ConsultationId>) -> anyhow::Result<Self> {
         let clock = Clock::system();
         let database = Database::open(path).await.with_context(|| format!("store {}", path.display()))?;
@@ -109,12 +110,17 @@ impl Storage {
             settings: WorkerSettings {
                 batch: settings.batch,
                 renew_ms: (settings.lease_ms / 3).max(1),
-                limits: IntakeLimits { text_bytes: settings.max_text_bytes, ..IntakeLimits::default() },
+                limits: intake_limits(settings),
                 ..WorkerSettings::default()
             },
             stored: Arc::default(),
         }
     }
+}
+
+/// What a comment may be, as set.
+pub fn intake_limits(settings: &Settings) -> IntakeLimits {
+    IntakeLimits { text_bytes: settings.max_text_bytes, ..IntakeLimits::default() }
 }
 
 /// Whether the settings or the command line name a broker.

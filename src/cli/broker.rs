@@ -1,4 +1,4 @@
-//! What `publish`, `queue` and `doctor` share: which broker, and what its queues say to a person.
+//! What the commands share that may work with a broker: which broker, and what its queues say to a person.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use crate::settings::Settings;
 /// Which broker.
 #[derive(Clone, Debug, Args)]
 pub struct BrokerArgs {
-    /// The RabbitMQ broker [without URL: as `[rabbitmq]` in the settings says]
+    /// Use RabbitMQ instead of the queue in the store's file [without URL: as `[rabbitmq]` in
+    /// the settings says]
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
     pub amqp: Option<String>,
 }

@@ -10,9 +10,10 @@ use super::files::{self, FileArgs, stop_on_interrupt};
 use super::output::{self, Output};
 use super::progress::Line;
 use super::{Common, Failure, encoder_threads, usage};
-use crate::app::{LineJudge, Storage};
+
+use crate::app::{self, LineJudge, Storage};
 use crate::domain::rulebook::Rulebook;
-use crate::pipeline::intake::{IntakeCounts, IntakeDeps, IntakeLimits};
+use crate::pipeline::intake::{IntakeCounts, IntakeDeps};
 use crate::pipeline::ports::FailedRows;
 use crate::pipeline::shutdown::Shutdown;
 use crate::pipeline::worker::{self, Ended};
@@ -59,7 +60,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         let deps = IntakeDeps {
             queue: Arc::clone(&storage.queue),
             failed: Arc::clone(&storage.store) as Arc<dyn FailedRows>,
-            limits: IntakeLimits { text_bytes: settings.max_text_bytes, ..IntakeLimits::default() },
+            limits: app::intake_limits(&settings),
         };
         let mut counts = IntakeCounts::default();
         for file in &arguments.files.files {

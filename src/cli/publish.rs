@@ -10,6 +10,7 @@ use super::broker::{self, BrokerArgs};
 use super::files::{self, FileArgs, stop_on_interrupt};
 use super::service::refused;
 use super::{Common, Failure, usage};
+use crate::app;
 use crate::broker::rabbitmq::{RabbitConfig, RabbitQueue, inspect, probe};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::intake::{IntakeCounts, IntakeDeps, IntakeLimits};
@@ -93,11 +94,7 @@ async fn publish(
     let deps = IntakeDeps {
         queue: Arc::new(queue.clone()),
         failed: Arc::new(queue.clone()),
-        limits: IntakeLimits {
-            text_bytes: settings.max_text_bytes,
-            chunk_bytes: CHUNK_BYTES,
-            ..IntakeLimits::default()
-        },
+        limits: IntakeLimits { chunk_bytes: CHUNK_BYTES, ..app::intake_limits(settings) },
     };
     let books = Books::default();
     let ended = tokio::select! {

@@ -11,20 +11,18 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use super::output::{self, Output};
-use super::service::{Service, ServiceArguments};
+use super::service::{self, Service, ServiceArguments};
 use super::{Common, Failure};
-use crate::app::Storage;
-use crate::domain::comment::{ConsultationId, SourceName};
+use crate::app::{self, Storage};
+use crate::domain::comment::ConsultationId;
 use crate::domain::rulebook::Rulebook;
 use crate::engine::manifest::ManifestFile;
 use crate::lifecycle;
-use crate::pipeline::intake::IntakeLimits;
 use crate::pipeline::ports::Funnel;
 use crate::pipeline::shutdown::Shutdown;
 use crate::settings::Settings;
 use crate::telemetry;
 use crate::web::{WebDeps, WebLimits, router, serve};
-use crate::wire::incoming::Defaults;
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -61,7 +59,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             report: Arc::new(page.source()),
             pulse: service.pulse.clone(),
             clock: service.storage.clock.clone(),
-            defaults: Defaults { source: SourceName::new("http").context("a name")?, ..service.defaults.clone() },
+            defaults: service::defaults(&service.settings, &consultation, "http")?,
             knows: Arc::new(move |asked: &ConsultationId| *asked == consultation),
             metrics: Some(Arc::new(move || metrics.render())),
             limits: limits(&service.settings),
@@ -92,7 +90,7 @@ fn limits(settings: &Settings) -> WebLimits {
     let defaults = WebLimits::default();
     WebLimits {
         body_bytes: settings.max_body_bytes,
-        intake: IntakeLimits { text_bytes: settings.max_text_bytes, ..IntakeLimits::default() },
+        intake: app::intake_limits(settings),
         // Behind a proxy the host name is the proxy's business.
         hosts: if settings.listen.ip().is_loopback() { defaults.hosts } else { Vec::new() },
         ..defaults

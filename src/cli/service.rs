@@ -7,6 +7,7 @@ use clap::Args;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::broker::BrokerArgs;
 use super::output::{self, Output};
 use super::{Failure, encoder_threads};
 use crate::app::{self, LineJudge, Storage};
@@ -30,10 +31,8 @@ use crate::wire::incoming::Defaults;
 pub struct ServiceArguments {
     #[command(flatten)]
     pub output: Output,
-    /// Take comments from RabbitMQ and send results to it, instead of the queue in the store's
-    /// file [without URL: as `[rabbitmq]` in the settings says]
-    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
-    pub amqp: Option<String>,
+    #[command(flatten)]
+    pub broker: BrokerArgs,
     /// Judge what is in the store anew when models, policy or codebook have changed
     #[arg(long)]
     pub adopt: bool,
@@ -46,7 +45,6 @@ pub struct Service {
     pub rulebook: Arc<Rulebook>,
     pub storage: Storage,
     pub pulse: Pulse,
-    pub defaults: Defaults,
     deps: WorkerDeps,
     broker: Option<Broker>,
 }
@@ -67,29 +65,23 @@ impl Service {
         let rulebook = Arc::new(rulebook);
         warn_without_contact(&rulebook);
         let pulse = Pulse::default();
-        let amqp = arguments.amqp.as_deref();
-        let defaults = defaults(
-            &settings,
-            &rulebook.consultation.id,
-            if app::names_a_broker(&settings, amqp) { "amqp" } else { "http" },
-        )?;
-        let (storage, broker) = if app::names_a_broker(&settings, amqp) {
-            let config = Arc::new(app::rabbit_config(&settings, amqp, defaults.clone()).map_err(Failure::Usage)?);
-            arguments.output.make_folders()?;
-            let clock = Clock::system();
-            let queue = subscribe(&config, &clock, &pulse).await?;
-            let path = arguments.output.store_path(&settings);
-            let storage = Storage::beside(Arc::new(queue.clone()), clock, &path).await?;
-            (storage, Some(Broker { config, queue }))
-        } else {
-            let consultation = &rulebook.consultation.id;
-            (arguments.output.open(&settings, Some(consultation)).await?, None)
+        let consultation = &rulebook.consultation.id;
+        let (storage, broker) = match arguments.broker.config(&settings, consultation)? {
+            None => (arguments.output.open(&settings, Some(consultation)).await?, None),
+            Some(config) => {
+                arguments.output.make_folders()?;
+                let clock = Clock::system();
+                let queue = subscribe(&config, &clock, &pulse).await?;
+                let path = arguments.output.store_path(&settings);
+                let storage = Storage::beside(Arc::new(queue.clone()), clock, &path).await?;
+                (storage, Some(Broker { config, queue }))
+            }
         };
         let judge =
             Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), encoder_threads(settings.threads))?);
         output::check_version(&storage, &rulebook, judge.as_ref(), arguments.adopt).await?;
         let deps = WorkerDeps { pulse: pulse.clone(), ..storage.worker(judge, &settings) };
-        Ok(Self { settings, manifest, rulebook, storage, pulse, defaults, deps, broker })
+        Ok(Self { settings, manifest, rulebook, storage, pulse, deps, broker })
     }
 
     /// Starts workers, relays and the watch as tasks of `lifecycle`.
@@ -149,7 +141,6 @@ impl Service {
             store: Arc::clone(&self.storage.store),
             publisher: Arc::new(publisher) as Arc<dyn Publisher>,
             pulse: self.pulse.clone(),
-            clock: self.storage.clock.clone(),
             stored: Arc::<Notify>::clone(&self.deps.stored),
             kind,
             owner: app::random_name()?,

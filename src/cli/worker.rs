@@ -32,7 +32,7 @@ pub struct Arguments {
 /// Works until asked to stop.
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = common.settings()?;
-    if !app::names_a_broker(&settings, arguments.service.amqp.as_deref()) {
+    if !app::names_a_broker(&settings, arguments.service.broker.amqp.as_deref()) {
         return Err(usage(
             "a worker works for a broker: give --amqp amqp://HOST/VHOST or set MOOTHALL_RABBITMQ_URL; \
              `moothall run` needs none",

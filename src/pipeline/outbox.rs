@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::clock::Clock;
 use super::ports::{OutboxRow, Publisher, Store, StoreError};
 use super::pulse::Pulse;
 use super::shutdown::Shutdown;
@@ -30,8 +29,6 @@ pub struct RelayDeps {
     pub publisher: Arc<dyn Publisher>,
     /// Where trouble is told.
     pub pulse: Pulse,
-    /// What time it is.
-    pub clock: Clock,
     /// Rings when something was stored.
     pub stored: Arc<Notify>,
     /// The kind of message that this loop sends, and no other.

@@ -421,8 +421,7 @@ pub trait Store: FailedRows {
     /// Takes unsent messages of one kind for `owner` alone, oldest first, at most `limit`.
     /// They are nobody else's until they are sent, released, or `lease_ms` are over.
     async fn claim(&self, kind: &str, owner: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {
-        let _ = (kind, owner, limit, lease_ms);
-        Err(StoreError::read_only())
+        self.sent_then_claim(&[], kind, owner, limit, lease_ms).await
     }
     /// Marks messages as sent; their bodies may go.
     async fn sent(&self, event_ids: &[String]) -> Result<(), StoreError> {
@@ -438,10 +437,8 @@ pub trait Store: FailedRows {
         limit: u32,
         lease_ms: i64,
     ) -> Result<Vec<OutboxRow>, StoreError> {
-        if !event_ids.is_empty() {
-            self.sent(event_ids).await?;
-        }
-        self.claim(kind, owner, limit, lease_ms).await
+        let _ = (event_ids, kind, owner, limit, lease_ms);
+        Err(StoreError::read_only())
     }
     /// Gives back what `owner` has claimed and not sent.
     async fn release(&self, owner: &str) -> Result<(), StoreError> {

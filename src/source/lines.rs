@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use super::columns::{Field, Fields, JsonNames, Target, normal};
 use super::table::{KEPT_BYTES, Problem, RawRecord};
 use super::window::Window;
+use crate::wire::kind_of;
 
 /// Finds the lines of a stream; lines of white space are none.
 pub(super) struct LineReader {
@@ -74,7 +75,7 @@ pub(super) fn fields(line: &str, names: &mut JsonNames) -> Result<Fields, String
         // The parser's line is always 1 here; the column is what helps.
         .map_err(|error| format!("not valid JSON: {}", error.to_string().replace("line 1 ", "")))?;
     let Value::Object(object) = value else {
-        return Err(format!("expected an object, found {}", kind(&value)));
+        return Err(format!("expected an object, found {}", kind_of(&value)));
     };
     let mut fields = Fields::default();
     // The exact name of a field wins over its other names, in the order of their list.
@@ -112,7 +113,7 @@ fn groups(value: Value, fields: &mut Fields) -> Result<(), String> {
     let object = match value {
         Value::Null => return Ok(()),
         Value::Object(object) => object,
-        other => return Err(format!("`groups` is {}, not an object", kind(&other))),
+        other => return Err(format!("`groups` is {}, not an object", kind_of(&other))),
     };
     for (key, value) in object {
         if let Some(text) = scalar("groups", value, false)? {
@@ -141,7 +142,7 @@ fn author(value: &Value, fields: &mut Fields, ranks: &mut [usize; Field::ALL.len
         Value::String(id) => set(Field::AuthorId, id.clone()),
         Value::Null => {}
         other => {
-            return Err(format!("`author` is {}, not a text or an object", kind(other)));
+            return Err(format!("`author` is {}, not a text or an object", kind_of(other)));
         }
     }
     Ok(())
@@ -155,18 +156,7 @@ fn scalar(key: &str, value: Value, only_text: bool) -> Result<Option<String>, St
         Value::Bool(yes) if !only_text => Ok(Some(yes.to_string())),
         other => {
             let key: String = key.chars().take(40).collect();
-            Err(format!("`{key}` is {}, not a text", kind(&other)))
+            Err(format!("`{key}` is {}, not a text", kind_of(&other)))
         }
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }

@@ -95,7 +95,8 @@ fn optional_text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<
     }
 }
 
-fn kind_of(value: &Value) -> &'static str {
+/// What a JSON value is, in words.
+pub fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

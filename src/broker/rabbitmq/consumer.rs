@@ -26,10 +26,9 @@ use crate::pipeline::pulse::Pulse;
 use crate::telemetry::metric;
 
 /// A delivery that this process holds and has not acknowledged.
-#[derive(Clone)]
 pub(super) struct Held {
     pub envelope: Envelope,
-    pub body: Arc<[u8]>,
+    pub body: Vec<u8>,
     /// When this process first saw it, in microseconds since 1970.
     pub seen_us: i64,
     acker: Acker,
@@ -51,11 +50,11 @@ struct State {
     connection: u64,
     open: Option<Arc<Connection>>,
     /// Delivered, not handed out.
-    ready: VecDeque<Held>,
+    ready: VecDeque<Arc<Held>>,
     /// Handed out, not settled, by our own tag.
-    held: BTreeMap<i64, Held>,
+    held: BTreeMap<i64, Arc<Held>>,
     /// Given back by the worker, to be handed out again at their time.
-    later: Vec<(Instant, Held)>,
+    later: Vec<(Instant, Arc<Held>)>,
     /// Delivery tags that are not acknowledged yet.
     unacknowledged: BTreeSet<u64>,
     next_tag: i64,
@@ -206,7 +205,7 @@ impl Consumer {
     fn arrived(&self, delivery: lapin::message::Delivery, connection: u64) {
         let held = Held {
             envelope: Envelope { routing_key: delivery.routing_key.to_string(), properties: delivery.properties },
-            body: delivery.data.into(),
+            body: delivery.data,
             seen_us: super::message::now_us(),
             acker: delivery.acker,
             delivery_tag: delivery.delivery_tag,
@@ -215,7 +214,7 @@ impl Consumer {
         let mut state = self.lock();
         state.arrivals += 1;
         state.unacknowledged.insert(held.delivery_tag);
-        state.ready.push_back(held);
+        state.ready.push_back(Arc::new(held));
         drop(state);
         self.news.notify_one();
     }
@@ -246,7 +245,7 @@ impl Consumer {
     ///
     /// # Errors
     /// Not subscribed.
-    pub async fn take(&self, max: usize, patience: Duration) -> Result<Vec<(i64, Held)>, BrokerError> {
+    pub async fn take(&self, max: usize, patience: Duration) -> Result<Vec<(i64, Arc<Held>)>, BrokerError> {
         let until = tokio::time::Instant::now() + patience;
         loop {
             // Registered before the look, so that news between look and wait is not missed.
@@ -269,7 +268,7 @@ impl Consumer {
     }
 
     /// What a tag stands for; `None` once its connection is gone.
-    pub fn get(&self, tag: i64) -> Option<Held> {
+    pub fn get(&self, tag: i64) -> Option<Arc<Held>> {
         self.lock().held.get(&tag).cloned()
     }
 
@@ -282,9 +281,9 @@ impl Consumer {
     }
 
     /// Everything that is not acknowledged, taken out of circulation here.
-    pub fn take_all(&self) -> Vec<(i64, Held)> {
+    pub fn take_all(&self) -> Vec<(i64, Arc<Held>)> {
         let mut state = self.lock();
-        let waiting: Vec<Held> = std::mem::take(&mut state.ready)
+        let waiting: Vec<Arc<Held>> = std::mem::take(&mut state.ready)
             .into_iter()
             .chain(std::mem::take(&mut state.later).into_iter().map(|(_, held)| held))
             .collect();
@@ -292,14 +291,14 @@ impl Consumer {
             let tag = state.tag();
             state.held.insert(tag, held);
         }
-        state.held.iter().map(|(tag, held)| (*tag, held.clone())).collect()
+        state.held.iter().map(|(tag, held)| (*tag, Arc::clone(held))).collect()
     }
 
     /// Acknowledges deliveries. One whose connection is gone comes again, which is harmless.
     pub async fn acknowledge(&self, tags: &[i64]) {
         let (one_for_all, single) = {
             let mut state = self.lock();
-            let done: Vec<Held> = tags.iter().filter_map(|tag| state.held.remove(tag)).collect();
+            let done: Vec<Arc<Held>> = tags.iter().filter_map(|tag| state.held.remove(tag)).collect();
             state.acknowledge(done)
         };
         // Oldest first and together: `multiple` stands for everything before it, all of it settled.
@@ -354,29 +353,29 @@ impl State {
         self.next_tag
     }
 
-    fn take(&mut self, max: usize) -> Vec<(i64, Held)> {
+    fn take(&mut self, max: usize) -> Vec<(i64, Arc<Held>)> {
         let now = Instant::now();
         let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
         self.later = later;
         // They were first in the queue.
-        for (_, held) in Vec::<(Instant, Held)>::into_iter(due).rev() {
+        for (_, held) in Vec::<(Instant, Arc<Held>)>::into_iter(due).rev() {
             self.ready.push_front(held);
         }
         let size = self.ready.len().min(max);
-        let taken: Vec<Held> = self.ready.drain(..size).collect();
+        let taken: Vec<Arc<Held>> = self.ready.drain(..size).collect();
         taken
             .into_iter()
             .map(|held| {
                 let tag = self.tag();
-                self.held.insert(tag, held.clone());
+                self.held.insert(tag, Arc::clone(&held));
                 (tag, held)
             })
             .collect()
     }
 
     /// Splits what is done into one that can be acknowledged for all before it, and the rest.
-    fn acknowledge(&mut self, done: Vec<Held>) -> (Option<Held>, Vec<Held>) {
-        let mut current: Vec<Held> = done.into_iter().filter(|held| held.connection == self.connection).collect();
+    fn acknowledge(&mut self, done: Vec<Arc<Held>>) -> (Option<Arc<Held>>, Vec<Arc<Held>>) {
+        let mut current: Vec<Arc<Held>> = done.into_iter().filter(|held| held.connection == self.connection).collect();
         current.sort_unstable_by_key(|held| held.delivery_tag);
         for held in &current {
             self.unacknowledged.remove(&held.delivery_tag);

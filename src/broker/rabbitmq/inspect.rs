@@ -9,7 +9,7 @@ use lapin::options::{BasicAckOptions, BasicGetOptions};
 
 use super::connection::{BrokerError, channel, connect, in_time};
 use super::consumer::passive;
-use super::message::{Envelope, Message, key_of, now_us};
+use super::message::{Envelope, Message, key_of, now_us, time_us};
 use super::publisher::Sender;
 use super::topology::{PROBE, establish, short};
 use super::{Lane, RabbitConfig};
@@ -191,7 +191,7 @@ pub(super) async fn parked(
         }
         found.push(ParkedArrival {
             key,
-            sequence: envelope.sequence(serde_json::from_slice(&message.data).ok().as_ref(), now_us()),
+            sequence: envelope.sequence(|| time_us(&message.data), now_us()),
             attempts: envelope.attempts_when_parked(config.delivery_limit),
             reason: envelope.reason(),
         });
@@ -248,7 +248,7 @@ async fn replay_one(
     // Our own copies carry the lane as routing key, and so do the broker's dead letters.
     let lane = if envelope.routing_key == Lane::Urgent.key() { Lane::Urgent } else { Lane::Work };
     let key = envelope.came_by(lane);
-    let first_seen = envelope.sequence(serde_json::from_slice(&message.data).ok().as_ref(), now_us());
+    let first_seen = envelope.sequence(|| time_us(&message.data), now_us());
     let copy = Message {
         exchange: config.names.in_exchange.clone(),
         properties: envelope.copy(0, first_seen, None, &key),

@@ -89,10 +89,11 @@ impl Envelope {
     }
 
     /// Position of the arrival: what an earlier copy noted, else what the sender says, else now.
-    pub fn sequence(&self, body: Option<&Value>, now_us: i64) -> i64 {
+    /// The body's own time is asked for only where nothing was noted.
+    pub fn sequence(&self, body_us: impl FnOnce() -> Option<i64>, now_us: i64) -> i64 {
         self.header(FIRST_SEEN)
             .and_then(whole)
-            .or_else(|| body.and_then(event_time_us))
+            .or_else(body_us)
             .or_else(|| i64::try_from((*self.properties.timestamp())?).ok()?.checked_mul(1_000_000))
             .filter(|at| *at > 0)
             .unwrap_or(now_us)
@@ -202,7 +203,7 @@ pub(super) fn decode(
 ) -> (Result<Arrival, String>, i64) {
     if body.len() > most_bytes {
         let why = format!("the message has {} bytes, at most {most_bytes} are read", body.len());
-        return (Err(why), envelope.sequence(None, now_us));
+        return (Err(why), envelope.sequence(|| None, now_us));
     }
     // The position and not the message: the message could quote the text.
     let value: Value = match serde_json::from_slice(body) {
@@ -216,11 +217,16 @@ pub(super) fn decode(
                 _ => "not JSON",
             };
             let why = format!("{what} at line {} column {}", error.line(), error.column());
-            return (Err(why), envelope.sequence(None, now_us));
+            return (Err(why), envelope.sequence(|| None, now_us));
         }
     };
-    let sequence = envelope.sequence(Some(&value), now_us);
+    let sequence = envelope.sequence(|| event_time_us(&value), now_us);
     (incoming(value, defaults).map_err(|refusal| refusal.to_string()), sequence)
+}
+
+/// When the event in a body says that it happened.
+pub(super) fn time_us(body: &[u8]) -> Option<i64> {
+    event_time_us(&serde_json::from_slice(body).ok()?)
 }
 
 /// Whose message it is, if it can be told; what is wrong with the rest does not matter here.
@@ -315,7 +321,7 @@ mod tests {
         assert_eq!(copy.header("traceparent"), Some(&AMQPValue::LongString("00-ab".into())));
         assert_eq!((copy.header("x-death"), copy.header("x-delivery-count")), (None, None));
         assert_eq!((copy.attempts_before(), copy.reason().as_str()), (2, "why"));
-        assert_eq!(copy.sequence(None, 99), 5);
+        assert_eq!(copy.sequence(|| None, 99), 5);
         assert_eq!(copy.came_by(Lane::Work), "comment.created.m");
         // A sender's time to live would let the copy vanish.
         assert_eq!(*copy.properties.expiration(), None);

@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::consumer::{Consumer, Held};
-use self::message::{Message, Ticket, decode};
+use self::message::{Message, Ticket, decode, time_us};
 use self::publisher::Sender;
 use crate::domain::comment::{Comment, ConsultationId};
 use crate::pipeline::clock::Clock;
@@ -47,7 +47,7 @@ use crate::wire::incoming::Defaults;
 
 pub use self::connection::{BrokerError, BrokerUrl, Tls, connect};
 pub use self::inspect::{Inspection, Purpose, QueueState, inspect, probe};
-pub use self::topology::{Mode, Names};
+pub use self::topology::{Mode, Names, short};
 
 /// How long `receive` waits for the first delivery.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -231,7 +231,7 @@ impl RabbitQueue {
         self.supervisors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lane_of(&self, tag: i64) -> Option<(&Arc<Consumer>, Held)> {
+    fn lane_of(&self, tag: i64) -> Option<(&Arc<Consumer>, Arc<Held>)> {
         self.lanes.iter().find_map(|lane| Some((lane, lane.get(tag)?)))
     }
 
@@ -274,7 +274,10 @@ impl RabbitQueue {
         self.copy(lane, tag, held, attempts, None, &self.config.names.retry_exchange, key)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a copy is told by all of them, and only the two above make one")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a copy is told by all of them, and none but retry, park and release make one"
+    )]
     fn copy(
         &self,
         lane: &Arc<Consumer>,
@@ -286,15 +289,14 @@ impl RabbitQueue {
         routing_key: String,
     ) -> Move {
         let came_by = held.envelope.came_by(lane.lane());
-        let body: Option<serde_json::Value> = (held.body.len() <= self.config.max_message_bytes)
-            .then(|| serde_json::from_slice(&held.body).ok())
-            .flatten();
-        let first_seen = held.envelope.sequence(body.as_ref(), held.seen_us);
+        let readable = held.body.len() <= self.config.max_message_bytes;
+        let body_us = || readable.then(|| time_us(&held.body)).flatten();
+        let first_seen = held.envelope.sequence(body_us, held.seen_us);
         let copy = Message {
             exchange: exchange.to_owned(),
             routing_key,
             properties: held.envelope.copy(attempts, first_seen, reason, &came_by),
-            body: held.body.to_vec(),
+            body: held.body.clone(),
         };
         Move { lane: Arc::clone(lane), tag, copy }
     }
@@ -374,17 +376,15 @@ impl Queue for RabbitQueue {
     }
 
     async fn settle(&self, settlements: &[(i64, Settlement)]) -> Result<(), QueueError> {
-        let mut moves = Vec::new();
-        for lane in &self.lanes {
-            let done: Vec<i64> = settlements
-                .iter()
-                .filter(|(tag, how)| *how == Settlement::Done && lane.get(*tag).is_some())
-                .map(|(tag, _)| *tag)
-                .collect();
-            if !done.is_empty() {
+        let done: Vec<i64> =
+            settlements.iter().filter(|(_, how)| *how == Settlement::Done).map(|(tag, _)| *tag).collect();
+        if !done.is_empty() {
+            for lane in &self.lanes {
+                // Each knows its own tags and passes over the other's.
                 lane.acknowledge(&done).await;
             }
         }
+        let mut moves = Vec::new();
         for (tag, settlement) in settlements {
             let Some((lane, held)) = self.lane_of(*tag) else { continue };
             match settlement {
@@ -497,24 +497,14 @@ impl Publisher for RabbitPublisher {
     }
 
     async fn send(&self, rows: &[OutboxRow]) -> Vec<Result<(), SendError>> {
-        let (messages, broken): (Vec<_>, Vec<_>) = rows.iter().map(|row| self.message(row)).partition(Result::is_ok);
-        if broken.is_empty() {
-            let messages = messages.into_iter().flatten().collect();
-            let answers = self.sender.send(messages).await;
-            return answers.into_iter().map(|answer| answer.map_err(|error| SendError(error.to_string()))).collect();
-        }
-        // A body that is not JSON cannot have been written by us; one by one it harms no other.
-        let mut answers = Vec::with_capacity(rows.len());
+        let (mut messages, mut answers) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
         for row in rows {
-            answers.push(match self.message(row) {
-                Ok(message) => self
-                    .sender
-                    .send(vec![message])
-                    .await
-                    .pop()
-                    .map_or(Ok(()), |answer| answer.map_err(|error| SendError(error.to_string()))),
-                Err(error) => Err(error),
-            });
+            // A body that is not JSON cannot have been written by us, and harms no other.
+            answers.push(self.message(row).map(|message| messages.push(message)));
+        }
+        let sent = self.sender.send(messages).await;
+        for (answer, sent) in answers.iter_mut().filter(|answer| answer.is_ok()).zip(sent) {
+            *answer = sent.map_err(|error| SendError(error.to_string()));
         }
         answers
     }

@@ -171,7 +171,7 @@ fn text(value: &str) -> AMQPValue {
 }
 
 /// A text that is known to be short: names are checked, keys are cut.
-pub(super) fn short(text: &str) -> ShortString {
+pub fn short(text: &str) -> ShortString {
     ShortString::try_new(text).unwrap_or_else(|_| ShortString::from("too-long"))
 }
 

@@ -11,12 +11,12 @@ use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
     ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::FieldTable;
 use lapin::{Channel, Confirmation};
 
 use super::{Took, comments, encoder_alone, median, processor_time, texts};
 use crate::app::{LineJudge, Storage};
-use crate::broker::rabbitmq::{Lane, RabbitConfig, RabbitPublisher, RabbitQueue};
+use crate::broker::rabbitmq::{Lane, RabbitConfig, RabbitPublisher, RabbitQueue, short};
 use crate::cli::Failure;
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
@@ -197,7 +197,6 @@ impl BrokerBench<'_> {
                 store: Arc::clone(&storage.store),
                 publisher,
                 pulse,
-                clock,
                 stored: Arc::clone(&deps.stored),
                 kind: COMMENT_ASSESSED,
                 owner: "bench".to_owned(),
@@ -261,10 +260,6 @@ async fn connect(config: &RabbitConfig) -> Result<(lapin::Connection, Channel), 
     let connection = crate::broker::rabbitmq::connect(config, "bench").await?;
     let channel = connection.create_channel().await?;
     Ok((connection, channel))
-}
-
-fn short(text: &str) -> ShortString {
-    ShortString::try_new(text).unwrap_or_else(|_| ShortString::from(""))
 }
 
 /// A round that leaves something behind would be measured with the next.

@@ -307,10 +307,6 @@ impl Store for SqliteStore {
         self.set(&active_key(consultation), &version.0).await
     }
 
-    async fn claim(&self, kind: &str, owner: &str, limit: u32, lease_ms: i64) -> Result<Vec<OutboxRow>, StoreError> {
-        self.sent_then_claim(&[], kind, owner, limit, lease_ms).await
-    }
-
     async fn sent_then_claim(
         &self,
         event_ids: &[String],
