@@ -13,9 +13,9 @@ pub struct Resampling {
 }
 
 /// `SplitMix64` (Steele, Lea & Flood 2014): small, and good enough to draw rows.
-struct Draws(u64);
+struct Chance(u64);
 
-impl Draws {
+impl Chance {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -62,10 +62,10 @@ pub fn compare(rows: usize, systems: &[Measure<'_>], resampling: Resampling) -> 
     let values: Vec<Vec<Option<f64>>> = systems.iter().map(|measure| measure(&ones)).collect();
     let mut drawn: Vec<Vec<Vec<Option<f64>>>> =
         values.iter().map(|row| row.iter().map(|_| Vec::with_capacity(resampling.times)).collect()).collect();
-    let (mut draws, mut weights) = (Draws(resampling.seed), ones);
+    let (mut chance, mut weights) = (Chance(resampling.seed), ones);
     if rows > 0 {
         for _ in 0..resampling.times {
-            draws.draw(&mut weights);
+            chance.draw(&mut weights);
             for (measure, drawn) in systems.iter().zip(&mut drawn) {
                 for (kept, value) in drawn.iter_mut().zip(measure(&weights)) {
                     kept.push(value);
@@ -106,7 +106,7 @@ fn middle(drawn: &[Option<f64>]) -> Option<[f64; 2]> {
     Some([quantile(&known, 0.025), quantile(&known, 0.975)])
 }
 
-/// Between the two nearest of sorted values, as NumPy's default does.
+/// Between the two nearest of sorted values, as `NumPy` does by default.
 fn quantile(sorted: &[f64], at: f64) -> f64 {
     let place = at * (sorted.len() - 1) as f64;
     let (low, high) = (place.floor() as usize, place.ceil() as usize);

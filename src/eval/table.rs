@@ -115,7 +115,7 @@ fn read_plain(name: &str, mut input: impl BufRead) -> Result<Table, Problems> {
         Some(_) if named => json_lines(name, input),
         Some(_) => {
             let header = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
-            let count = |delimiter: u8| header.iter().filter(|byte| **byte == delimiter).count();
+            let count = |delimiter: u8| header.split(|byte| *byte == delimiter).count();
             let delimiter = [b',', b'\t', b';'].into_iter().rev().max_by_key(|delimiter| count(*delimiter));
             csv_rows(name, input, delimiter.unwrap_or(b','))
         }
