@@ -33,29 +33,33 @@ impl Bench {
     }
 
     fn lines(&self, name: &str, lines: &[Value]) -> String {
-        self.write(name, &lines.iter().map(|line| format!("{line}\n")).collect::<String>())
-    }
-
-    /// Standard output of a run that ends well.
-    fn eval(&self, arguments: &[&str]) -> String {
-        let output = moothall(&["eval"]).args(arguments).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
-        String::from_utf8(output.stdout).unwrap()
+        self.write(name, &joined(lines))
     }
 
     /// Every figure of a run that ends well.
     fn figures(&self, arguments: &[&str]) -> Value {
         let path = self.path("figures.json");
-        self.eval(&[arguments, &["--json", path.to_str().unwrap()]].concat());
+        eval(&[arguments, &["--json", path.to_str().unwrap()]].concat());
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
     }
+}
 
-    /// What a refused run says, with its exit code.
-    fn refused(&self, arguments: &[&str]) -> (i32, String) {
-        let output = moothall(&["eval"]).args(arguments).output().unwrap();
-        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
-    }
+fn joined(lines: &[impl ToString]) -> String {
+    lines.iter().map(|line| line.to_string() + "\n").collect()
+}
+
+/// Standard output of a run that ends well.
+fn eval(arguments: &[&str]) -> String {
+    let output = moothall(&["eval"]).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a refused run says, with its exit code.
+fn refused(arguments: &[&str]) -> (i32, String) {
+    let output = moothall(&["eval"]).args(arguments).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
 /// One measure of one label in the first set.
@@ -89,7 +93,7 @@ fn a_perfect_system_gets_one_and_a_shuffled_one_about_a_half() {
     let answers: Vec<Value> = (0..40).map(|row| toxic(&format!("r{row}"), perfect(row))).collect();
     let ours = bench.lines("ours.jsonl", &answers);
     // Fixed, and tied to nothing that is in the rows.
-    let answers: Vec<Value> = (0..40).map(|row| toxic(&format!("r{row}"), (row * 7919 % 41) as f64 / 41.0)).collect();
+    let answers: Vec<Value> = (0..40).map(|row| toxic(&format!("r{row}"), f64::from(row * 7919 % 41) / 41.0)).collect();
     let against = format!("shuffled={}", bench.lines("shuffled.jsonl", &answers));
     let figures = bench.figures(&[&gold, "--predictions", &ours, "--against", &against]);
     assert_eq!(figures["sets"][0]["systems"], json!(["Moothall", "shuffled"]));
@@ -188,7 +192,7 @@ fn the_table_of_a_tiny_set_is_this_one() {
     let answers =
         [answer("a", 0.9, "angry"), answer("b", 0.7, "warm"), answer("c", 0.6, "critical"), answer("d", 0.1, "warm")];
     let ours = bench.lines("ours.jsonl", &answers);
-    let said = bench.eval(&[&gold, "--predictions", &ours, "--resamples", "0"]);
+    let said = eval(&[&gold, "--predictions", &ours, "--resamples", "0"]);
     let table = said.split_once("tiny (").unwrap().1;
     let expected = "\
 4 rows, consultation mentoring)
@@ -210,7 +214,7 @@ tone      4         –  accuracy                         0.750
 ";
     // The manifest's own point changes with the models.
     let ours = |line: &&str| !line.contains(" at 0.") || line.contains("at 0.5 ");
-    let figures: String = table.lines().filter(ours).map(|line| format!("{line}\n")).collect();
+    let figures = joined(&table.lines().filter(ours).collect::<Vec<_>>());
     assert!(figures.starts_with(expected), "{figures}");
     let confusion = "\
 tiny: tone, gold in rows, answers of Moothall in columns
@@ -243,7 +247,7 @@ fn what_is_wrong_in_a_file_is_named_with_file_line_and_column() {
     let text = "the words of a comment";
     let rows = format!("id,text,Is it rude?,themes,tone\na,{text},maybe,stigma,warm\nb,{text},2,nonsense,cross\n");
     let gold = bench.write("wrong.csv", &rows);
-    let (code, said) = bench.refused(&[&gold, "--column", "toxic=Is it rude?"]);
+    let (code, said) = refused(&[&gold, "--column", "toxic=Is it rude?"]);
     assert_eq!(code, 1, "{said}");
     for expected in [
         "wrong.csv, line 2, column `is_it_rude?`: is not 1, 0, yes",
@@ -257,7 +261,7 @@ fn what_is_wrong_in_a_file_is_named_with_file_line_and_column() {
 
     let check = |name: &str, text: &str, more: &[&str], expected: &str| {
         let file = bench.write(name, text);
-        let (code, said) = bench.refused(&[&[file.as_str()], more].concat());
+        let (code, said) = refused(&[&[file.as_str()], more].concat());
         assert!(code != 0 && said.contains(expected), "{expected} is not in: {said}");
     };
     check("none.csv", "id,text,rude\na,x,1\n", &[], "none.csv: no label; name one with --column LABEL=COLUMN");
@@ -286,7 +290,7 @@ fn what_is_wrong_in_answers_is_named_with_file_line_and_field() {
     let gold = bench.write("gold.csv", "id,text,toxic\na,x,1\nb,y,0\n");
     let check = |answers: &str, expected: &str| {
         let file = bench.write("answers.jsonl", answers);
-        let (code, said) = bench.refused(&[&gold, "--predictions", &file]);
+        let (code, said) = refused(&[&gold, "--predictions", &file]);
         assert!(code == 1 && said.contains(expected), "{expected} is not in: {said}");
     };
     check(
@@ -299,9 +303,9 @@ fn what_is_wrong_in_answers_is_named_with_file_line_and_field() {
     check("{\"id\":\"b\",\"error\":\"not valid JSON\"}\n", "line 1: `error`: the comment was not judged");
     check("{\"id\":\"z\"}\n", "answers.jsonl: no id of it is an id of the set");
     check("[1]\n", "line 1: not as `assess` prints it");
-    let (code, said) = bench.refused(&[&gold, &gold, "--predictions", &gold]);
+    let (code, said) = refused(&[&gold, &gold, "--predictions", &gold]);
     assert!(code == 2 && said.contains("go with one FILE"), "{said}");
-    let (code, said) = bench.refused(&[&gold, "--html", "nowhere/at/all.html"]);
+    let (code, said) = refused(&[&gold, "--html", "nowhere/at/all.html"]);
     assert!(code == 2 && said.contains("no folder nowhere/at"), "{said}");
 }
 
@@ -357,7 +361,7 @@ fn a_suite_measures_several_files_and_writes_the_same_report_twice() {
     );
     let write = |name: &str| {
         let path = bench.path(name);
-        bench.eval(&["--suite", &suite, "--markdown", path.to_str().unwrap(), "--resamples", "50"]);
+        eval(&["--suite", &suite, "--markdown", path.to_str().unwrap(), "--resamples", "50"]);
         fs::read_to_string(path).unwrap()
     };
     let report = write("REPORT.md");
@@ -372,7 +376,7 @@ fn a_suite_measures_several_files_and_writes_the_same_report_twice() {
         assert!(report.contains(expected), "{expected} is not in: {report}");
     }
     let wrong = bench.write("wrong.toml", "[[set]]\nfile = \"a.csv\"\ncolour = 1\n");
-    let (code, said) = bench.refused(&["--suite", &wrong]);
+    let (code, said) = refused(&["--suite", &wrong]);
     assert!(code == 2 && said.contains("wrong.toml") && said.contains("colour"), "{said}");
 }
 
@@ -390,7 +394,7 @@ fn the_page_runs_nothing_and_shows_no_comment() {
     let (gold, ours) = (bench.lines("g.jsonl", &rows), bench.lines("p.jsonl", &answers));
     let [html, markdown, json] =
         ["page.html", "page.md", "page.json"].map(|name| bench.path(name).display().to_string());
-    let said = bench.eval(&[
+    let said = eval(&[
         &gold,
         "--predictions",
         &ours,
@@ -427,9 +431,9 @@ fn packed_and_unpacked_files_are_read_alike() {
     let bench = Bench::new();
     let rows = "id;text;toxic\na;x, y;1\nb;z;0\n";
     let plain = bench.write("plain.csv", rows);
-    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    std::io::Write::write_all(&mut packer, rows.as_bytes()).unwrap();
-    fs::write(bench.path("packed.csv.gz"), packer.finish().unwrap()).unwrap();
+    let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut zip, rows.as_bytes()).unwrap();
+    fs::write(bench.path("packed.csv.gz"), zip.finish().unwrap()).unwrap();
     let ours = bench.lines("ours.jsonl", &[toxic("a", 0.9), toxic("b", 0.1)]);
     let packed = bench.path("packed.csv.gz").display().to_string();
     for file in [plain, packed] {
