@@ -88,7 +88,7 @@ const ROOMS: [Room; 11] = [
     // Measuring is as pure as judging: the command reads, judges and writes. Its pages look like the report's.
     Room {
         name: "eval",
-        may_know: &["domain", "eval", "export::cells", "export::svg", "export::words", "wire"],
+        may_know: &["domain", "eval", "export::cells", "export::svg", "export::words"],
         never: &IMPURE,
     },
     // It checks a policy against the operating points of the models' manifest.

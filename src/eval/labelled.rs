@@ -303,3 +303,62 @@ pub(super) fn spans(cell: &Value, length: Option<usize>) -> Result<Vec<Span>, St
     }
     Ok(spans)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::labels::Theme;
+    use super::*;
+
+    fn codes() -> Codes {
+        let theme = |id: &str| Theme { id: id.to_owned(), headline: true };
+        Codes { themes: vec![theme("stigma"), theme("organic")], codebook: true, ..Codes::default() }
+    }
+
+    fn rows(text: &str) -> Vec<Row> {
+        let reading = Reading { texts: true, ..Reading::default() };
+        read("gold.csv", text.as_bytes(), &reading, &codes()).unwrap_or_else(|error| panic!("{error}")).rows
+    }
+
+    #[test]
+    fn offsets_and_pairs_mean_the_same_characters() {
+        let span = |start, end| Span { start, end };
+        assert_eq!(spans(&json!([0, 1, 4]), Some(5)), Ok(vec![span(0, 1), span(1, 2), span(4, 5)]));
+        assert_eq!(spans(&json!("[[0, 2], [4, 5]]"), Some(5)), Ok(vec![span(0, 2), span(4, 5)]));
+        assert_eq!(spans(&json!([]), Some(0)), Ok(Vec::new()));
+        for bad in
+            [json!([-1]), json!([[2, 1]]), json!([[1, 2, 3]]), json!("1;2"), json!(3), json!([1.5]), json!([[0, 9]])]
+        {
+            assert!(spans(&bad, Some(5)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn yes_and_no_have_several_spellings_and_an_empty_cell_is_none() {
+        let rows = rows("text,toxic\na,1\na,No\na,TRUE\na,0.25\na,\na, \n");
+        let toxic = Binary::Attribute(Attribute::Toxic);
+        let found: Vec<Option<f64>> = rows.iter().map(|row| row.binary.get(&toxic).copied()).collect();
+        assert_eq!(found, [Some(1.0), Some(0.0), Some(1.0), Some(0.25), None, None]);
+        assert_eq!(rows[3].id, "line 5");
+    }
+
+    #[test]
+    fn a_list_of_themes_says_no_to_the_others_and_a_column_only_of_its_own() {
+        let stigma = Binary::Theme("stigma".to_owned());
+        let organic = Binary::Theme("organic".to_owned());
+        let listed = rows("text,themes\na,stigma\na,none\na,\n");
+        assert_eq!((listed[0].binary[&stigma], listed[0].binary[&organic]), (1.0, 0.0));
+        assert_eq!((listed[1].binary[&stigma], listed[1].binary[&organic]), (0.0, 0.0));
+        assert!(listed[2].binary.is_empty());
+        let columns = rows("text,stigma\na,1\n");
+        assert_eq!((columns[0].binary.get(&stigma), columns[0].binary.get(&organic)), (Some(&1.0), None));
+    }
+
+    #[test]
+    fn an_attitude_may_be_called_a_position() {
+        let rows = rows("text,sentiment\na,Against\na,negative\na,for\n");
+        let found: Vec<usize> = rows.iter().map(|row| row.classes[&Class::Sentiment]).collect();
+        assert_eq!(found, [2, 2, 0]);
+    }
+}

@@ -110,8 +110,15 @@ impl Codes {
         }
     }
 
-    /// The place of a value among [`Codes::values`].
+    /// The place of a value among [`Codes::values`]; an attitude may be given as the
+    /// position that exports call it (`for`, `against`).
     pub fn value(&self, class: Class, value: &str) -> Option<usize> {
+        if class == Class::Sentiment
+            && self.codebook
+            && let Some(place) = Attitude::ALL.iter().position(|attitude| attitude.position() == value)
+        {
+            return Some(place);
+        }
         self.values(class).iter().position(|known| *known == value)
     }
 
