@@ -26,6 +26,8 @@ pub struct Board<'a> {
     pub resampling: Resampling,
     /// Worst rows kept for each label.
     pub worst: usize,
+    /// Threads to measure on; they change no figure.
+    pub threads: usize,
 }
 
 /// A measure's key, its name and how to read it.

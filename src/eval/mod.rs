@@ -18,6 +18,10 @@ pub mod terminal;
 mod figures;
 mod grids;
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
 pub use self::bootstrap::Resampling;
 use self::bootstrap::wilson;
 pub use self::figures::Board;
@@ -41,27 +45,54 @@ impl Board<'_> {
         };
         let questions = self.questions();
         let partings = self.partings(columns);
-        let pieces = (questions.len() * (1 + partings.len())).max(1) as f64;
-        let mut done = 0.0;
-        let mut count = || {
-            done += 1.0;
-            step(done / pieces);
-        };
-        for question in &questions {
-            report.labels.extend(question.report(self));
-            count();
-        }
-        for parting in &partings {
-            for question in &questions {
-                report.breakdowns.extend(self.breakdown(question, parting));
-                if let (Question::Binary(label), true) = (question, parting.groups) {
-                    report.bias.extend(self.bias(label, parting));
-                }
-                count();
-            }
+        // First every question on all rows, then parting by parting, in the order of the report.
+        let tasks: Vec<(&Question, Option<&Parting>)> = std::iter::once(None)
+            .chain(partings.iter().map(Some))
+            .flat_map(|parting| questions.iter().map(move |question| (question, parting)))
+            .collect();
+        for piece in self.pieces(&tasks, step) {
+            report.labels.extend(piece.label);
+            report.breakdowns.extend(piece.breakdown);
+            report.bias.extend(piece.bias);
         }
         report.verdicts = self.verdicts(&questions, &partings);
         report
+    }
+
+    /// Works the tasks off on several threads. Every piece draws from the seed anew,
+    /// so it does not matter which thread takes it, or when.
+    fn pieces(&self, tasks: &[(&Question, Option<&Parting>)], step: &mut dyn FnMut(f64)) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = tasks.iter().map(|_| Piece::default()).collect();
+        let (next, (send, finished)) = (AtomicUsize::new(0), mpsc::channel());
+        std::thread::scope(|scope| {
+            for _ in 0..self.threads.clamp(1, tasks.len().max(1)) {
+                let (send, next) = (send.clone(), &next);
+                scope.spawn(move || {
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some((question, parting)) = tasks.get(at) else { break };
+                        if send.send((at, self.piece(question, *parting))).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(send);
+            for (done, (at, piece)) in finished.iter().enumerate() {
+                pieces[at] = piece;
+                step((done + 1) as f64 / tasks.len() as f64);
+            }
+        });
+        pieces
+    }
+
+    fn piece(&self, question: &Question, parting: Option<&Parting>) -> Piece {
+        let Some(parting) = parting else { return Piece { label: question.report(self), ..Piece::default() } };
+        let bias = match question {
+            Question::Binary(label) if parting.groups => self.bias(label, parting),
+            _ => None,
+        };
+        Piece { breakdown: self.breakdown(question, parting), bias, label: None }
     }
 
     fn questions(&self) -> Vec<Question> {
@@ -79,16 +110,12 @@ impl Board<'_> {
     /// The rows by source, where there are several, and by the groups of each column.
     fn partings(&self, columns: &[String]) -> Vec<Parting> {
         let of = |column: &str, groups: bool, values: &dyn Fn(usize) -> Vec<String>| {
-            let mut parts: Vec<(String, Vec<usize>)> = Vec::new();
+            let mut parts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
             for row in 0..self.rows.len() {
                 for value in values(row) {
-                    match parts.iter_mut().find(|(known, _)| *known == value) {
-                        Some((_, rows)) => rows.push(row),
-                        None => parts.push((value, vec![row])),
-                    }
+                    parts.entry(value).or_default().push(row);
                 }
             }
-            parts.sort();
             Parting { column: column.to_owned(), groups, parts }
         };
         let source = of("source", false, &|row| match self.rows[row].source.as_str() {
@@ -178,7 +205,15 @@ struct Parting {
     column: String,
     /// Whether the values are groups, for which bias is measured.
     groups: bool,
-    parts: Vec<(String, Vec<usize>)>,
+    parts: BTreeMap<String, Vec<usize>>,
+}
+
+/// What comes of one task.
+#[derive(Default)]
+struct Piece {
+    label: Option<LabelReport>,
+    breakdown: Option<Breakdown>,
+    bias: Option<BiasReport>,
 }
 
 /// One thing that is measured.

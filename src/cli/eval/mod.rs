@@ -84,7 +84,7 @@ pub struct Arguments {
     /// Write tables for a repository; no ids of comments
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Encoder threads; 0 means one per core
+    /// Threads to judge and to measure on; 0 means one per core
     #[arg(long, default_value_t = 0)]
     threads: usize,
 }
@@ -243,6 +243,7 @@ impl<'a> Bench<'a> {
             codes: &self.places[place].codes,
             resampling: Resampling { times: self.arguments.resamples, seed: self.arguments.seed },
             worst: self.arguments.worst,
+            threads: self.threads(),
         };
         let heading = set.heading();
         let line = Line::steps(&format!("measuring {heading}"), 1_000);
@@ -264,8 +265,7 @@ impl<'a> Bench<'a> {
     fn judged(&mut self, set: &SetFile, place: usize, labelled: &Labelled) -> Result<Vec<Option<Answer>>, Failure> {
         if self.judge.as_ref().is_none_or(|(at, _)| *at != place) {
             let Place { manifest, rulebook, .. } = &self.places[place];
-            let asked = if self.arguments.threads > 0 { self.arguments.threads } else { self.settings.threads };
-            let judge = LineJudge::start(&manifest.folder, Arc::clone(rulebook), encoder_threads(asked))?;
+            let judge = LineJudge::start(&manifest.folder, Arc::clone(rulebook), self.threads())?;
             self.judge = Some((place, judge));
         }
         let Some((_, judge)) = &self.judge else { return Ok(Vec::new()) };
@@ -280,6 +280,11 @@ impl<'a> Bench<'a> {
         }
         line.finish(&format!("{}: {} comments judged", set.heading(), thousands(answers.len() as u64)));
         Ok(answers)
+    }
+
+    fn threads(&self) -> usize {
+        let asked = self.arguments.threads;
+        encoder_threads(if asked > 0 { asked } else { self.settings.threads })
     }
 
     /// What the figures rest on. No time of day: the same files give the same report.
