@@ -15,6 +15,7 @@ pub mod broker;
 pub mod cli;
 pub mod domain;
 pub mod engine;
+pub mod eval;
 pub mod export;
 pub mod lifecycle;
 pub mod pipeline;

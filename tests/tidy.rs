@@ -46,7 +46,7 @@ const IMPURE: [&str; 12] = [
     r"\bnow\s*\(",
 ];
 
-const ROOMS: [Room; 10] = [
+const ROOMS: [Room; 11] = [
     Room { name: "domain", may_know: &["domain"], never: &IMPURE },
     // The values that a store hands over are what a report is made of; they are plain data.
     Room { name: "assess", may_know: &["domain", "assess", "pipeline::ports"], never: &IMPURE },
@@ -84,6 +84,12 @@ const ROOMS: [Room; 10] = [
         name: "web",
         may_know: &["domain", "assess", "pipeline", "web", "wire", "telemetry", "lifecycle"],
         never: &[r"\bsqlx\b", r"\btokenizers\b"],
+    },
+    // Measuring is as pure as judging: the command reads, judges and writes. Its pages look like the report's.
+    Room {
+        name: "eval",
+        may_know: &["domain", "eval", "export::cells", "export::svg", "export::words"],
+        never: &IMPURE,
     },
     // It checks a policy against the operating points of the models' manifest.
     Room {

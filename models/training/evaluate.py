@@ -4,7 +4,7 @@ import numpy as np
 
 import heads
 import metrics as m
-from common import ABUSE, BINARY, CLASSES, HEADLINE, MODELS, SEED, THEMES, write_atomic
+from common import ABUSE, BINARY, CLASSES, HEADLINE, SEED, THEMES
 from thresholds import CONSULTATION, f1_point, legitimate
 
 
@@ -161,6 +161,4 @@ def report(rows, calibrated, operated, points, note):
     lines += [f"| {label} | {', '.join(f'{k} {v:.4f}' for k, v in values.items())} |" for label, values in points.items()]
     lines += ["", "| comments | rows | held or stricter | rejected | escalated as safeguarding |", "| --- | ---: | ---: | ---: | ---: |"]
     lines += [f"| {name} | {n:,} | {held:.1%} | {rej:.1%} | {esc:.1%} |" for name, n, held, rej, esc in operated if n]
-    text = "\n".join(lines) + "\n"
-    write_atomic(MODELS / "REPORT.md", text)
-    return text
+    return "\n".join(lines) + "\n"

@@ -306,10 +306,15 @@ def evaluate_stage(args):
     operated = evaluate.operation(f, p, points)
     note = ("Encoder: the base as published, no fine-tuning (a first export for integration)." if args.frozen else
             "Encoder: upper three layers fine-tuned on all tasks at once; embeddings and lower three layers as published.")
-    evaluate.report(figures, calibrated, operated, points, note)
+    common.write_atomic(args.work / "measured.md", evaluate.report(figures, calibrated, operated, points, note))
     common.save_json(args.work / "figures.json", {
         "figures": figures, "calibration": calibrated, "operation": operated, "points": points,
         "choices": {k: v.get("choice") for k, v in fitted.items()}})
+
+
+def devsets_stage(args):
+    import devsets
+    devsets.write(args.work, args.data, frame(args, "public"), frame(args, "authored"))
 
 
 def export_stage(args):
@@ -377,7 +382,7 @@ def main():
 STAGES = {"splits": split_table, "baselines": baselines_stage, "train": tune_stage,
           "embed": embed_stage, "features": features_stage,
           "heads": heads_stage, "judge": judge_stage, "calibrate": calibrate_stage, "thresholds": thresholds_stage,
-          "evaluate": evaluate_stage, "export": export_stage, "cards": export_stage, "check": check_stage}
+          "evaluate": evaluate_stage, "devsets": devsets_stage, "export": export_stage, "cards": export_stage, "check": check_stage}
 
 if __name__ == "__main__":
     main()

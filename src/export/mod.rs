@@ -16,12 +16,12 @@ mod pseudonym;
 mod rows;
 #[cfg(test)]
 pub(crate) mod sample;
-mod svg;
+pub(crate) mod svg;
 mod tables;
 mod terminal;
 #[cfg(test)]
 mod tests;
-mod words;
+pub(crate) mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;
