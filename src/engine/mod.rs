@@ -5,6 +5,7 @@
 //! core behind the [`Engine`](crate::pipeline::ports::Engine) port.
 
 pub mod encoder;
+pub mod encoding;
 pub mod heads;
 pub mod kernels;
 pub mod manifest;

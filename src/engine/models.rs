@@ -7,6 +7,7 @@ use safetensors::SafeTensors;
 use tokenizers::Tokenizer;
 
 use super::encoder::{EncoderConfig, Weights};
+use super::encoding::Encoder;
 use super::heads::LinearHead;
 use super::kernels;
 use super::manifest::{HeadKind, ManifestFile};
@@ -43,7 +44,7 @@ pub struct Models {
     /// The manifest that they were checked against.
     pub manifest: ManifestFile,
     /// Encoder weights.
-    pub weights: Weights,
+    pub encoder: Arc<dyn Encoder>,
     /// Word pieces.
     pub tokenizer: Tokenizer,
     /// Ids of `[CLS]` and `[SEP]`.
@@ -87,8 +88,9 @@ impl Models {
         if tokenizer.get_vocab_size(true) > config.vocab_size {
             return Err(bad(&files.tokenizer, "has more word pieces than the encoder".to_owned()));
         }
-        let weights =
-            Weights::read(&manifest.load(&files.weights, &files.weights_sha256)?, &name(&files.weights), config, path)?;
+        let weights = manifest.load(&files.weights, &files.weights_sha256)?;
+        let encoder: Arc<dyn Encoder> = Arc::new(Weights::read(&weights, &name(&files.weights), config, path)?);
+        drop(weights);
 
         let head_files = manifest.manifest.heads.clone();
         let bytes = manifest.load(&head_files.weights, &head_files.weights_sha256)?;
@@ -102,7 +104,7 @@ impl Models {
                 if entry.kind != kind {
                     return Err(bad("manifest.toml", format!("head `{head}` should be {kind:?}").to_lowercase()));
                 }
-                LinearHead::read(&tensors, &name(&head_files.weights), entry, weights.width()).map(Some)
+                LinearHead::read(&tensors, &name(&head_files.weights), entry, encoder.width()).map(Some)
             };
         let required = |head: &str, kind: HeadKind, codebook: Option<&str>| {
             optional(head, kind, codebook)?.ok_or_else(|| {
@@ -126,6 +128,6 @@ impl Models {
                 off_topic: optional("off_topic", HeadKind::Multilabel, codebook)?,
             }),
         };
-        Ok(Arc::new(Self { manifest, weights, tokenizer, special, general, codebook }))
+        Ok(Arc::new(Self { manifest, encoder, tokenizer, special, general, codebook }))
     }
 }

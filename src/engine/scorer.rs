@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::encoder::{self, Scratch};
+use super::encoding::Encode;
 use super::heads::LinearHead;
 use super::kernels::{self, Packed};
 use super::models::Models;
@@ -27,7 +27,7 @@ const SENTENCE_DISCOUNT: f32 = 1.5;
 /// Scores readings on the calling thread.
 pub struct Scorer {
     models: Arc<Models>,
-    scratch: Scratch,
+    encoder: Box<dyn Encode>,
     /// All heads' weights side by side; a head is a range of columns.
     columns: Packed,
     bias: Vec<f32>,
@@ -137,7 +137,7 @@ impl Scorer {
         heads.extend(ordered.into_iter().flatten());
         let rows: Vec<(&LinearHead, usize)> =
             heads.iter().flat_map(|head| (0..head.labels.len()).map(move |label| (*head, label))).collect();
-        let columns = Packed::new(kernels::Path::fastest(), models.weights.width(), rows.len(), |k, n| {
+        let columns = Packed::new(kernels::Path::fastest(), models.encoder.width(), rows.len(), |k, n| {
             let (head, label) = rows[n];
             head.weight_of(label)[k]
         });
@@ -154,8 +154,8 @@ impl Scorer {
             off_topic: at[8],
             count,
         };
-        let scratch = Scratch::new(&models.weights);
-        Self { models, scratch, columns, bias, places }
+        let encoder = Arc::clone(&models.encoder).worker();
+        Self { models, encoder, columns, bias, places }
     }
 
     /// Signals of each reading, in order. A blank reading has none.
@@ -180,7 +180,7 @@ impl Scorer {
 
     /// Runs the encoder and nothing else; for measuring it.
     pub fn encode_only(&mut self, sequences: &[&[u32]]) {
-        std::hint::black_box(encoder::encode(&self.models.weights, &mut self.scratch, sequences));
+        std::hint::black_box(self.encoder.encode(sequences));
     }
 
     /// The ids of a window between `[CLS]` and `[SEP]`.
@@ -241,9 +241,9 @@ impl Scorer {
         if distinct.is_empty() {
             return;
         }
-        let width = self.models.weights.width();
+        let width = self.models.encoder.width();
         let stride = self.columns.padded_columns();
-        let hidden = encoder::encode(&self.models.weights, &mut self.scratch, &distinct);
+        let hidden = self.encoder.encode(&distinct);
         let mut logits = vec![0.0; tokens * stride];
         for row in logits.chunks_exact_mut(stride) {
             row[..self.bias.len()].copy_from_slice(&self.bias);
