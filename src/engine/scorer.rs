@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::encoding::Encode;
+use super::extra::ExtraWorker;
 use super::heads::LinearHead;
 use super::kernels::{self, Packed};
 use super::models::Models;
@@ -28,6 +29,7 @@ const SENTENCE_DISCOUNT: f32 = 1.5;
 pub struct Scorer {
     models: Arc<Models>,
     encoder: Box<dyn Encode>,
+    extras: Vec<Box<dyn ExtraWorker>>,
     /// All heads' weights side by side; a head is a range of columns.
     columns: Packed,
     bias: Vec<f32>,
@@ -155,17 +157,22 @@ impl Scorer {
             count,
         };
         let encoder = Arc::clone(&models.encoder).worker();
-        Self { models, encoder, columns, bias, places }
+        let extras = models.extras.iter().map(|extra| Arc::clone(extra).worker()).collect();
+        Self { models, encoder, extras, columns, bias, places }
     }
 
     /// Signals of each reading, in order. A blank reading has none.
     pub fn score(&mut self, readings: &[&Reading]) -> Vec<Signals> {
         let logits = self.logits(readings);
-        readings
+        let mut signals: Vec<Signals> = readings
             .iter()
             .zip(logits)
             .map(|(reading, logits)| if reading.blank { Signals::default() } else { self.signals(reading, &logits) })
-            .collect()
+            .collect();
+        for extra in &mut self.extras {
+            extra.add(readings, &mut signals);
+        }
+        signals
     }
 
     /// The windows of a reading as the encoder sees them.
