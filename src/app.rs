@@ -15,6 +15,7 @@ use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
 use crate::domain::rulebook::{PipelineVersion, Rulebook};
 use crate::domain::score::Signals;
+use crate::engine::choice::EngineChoice;
 use crate::engine::{EnginePool, Models};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::intake::IntakeLimits;
@@ -33,9 +34,15 @@ pub struct LineJudge {
 }
 
 impl LineJudge {
-    /// Loads the models of `rulebook` from `folder` and starts `threads` encoder threads.
-    pub fn start(folder: &Path, rulebook: Arc<Rulebook>, threads: usize) -> Result<Self, EngineError> {
-        let models = Models::load(folder, rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str()))?;
+    /// Loads the models of `rulebook` from `folder` and starts `threads` encoder threads of the
+    /// chosen engine.
+    pub fn start(
+        folder: &Path,
+        rulebook: Arc<Rulebook>,
+        engine: EngineChoice,
+        threads: usize,
+    ) -> Result<Self, EngineError> {
+        let models = Models::load(folder, &rulebook, engine)?;
         let engine = EnginePool::start(&models, threads)
             .map_err(|error| EngineError::Stopped(format!("threads cannot be started: {error}")))?;
         Ok(Self { engine, rulebook })

@@ -91,10 +91,19 @@ const ROOMS: [Room; 11] = [
         may_know: &["domain", "eval", "export::cells", "export::svg", "export::words"],
         never: &IMPURE,
     },
-    // It checks a policy against the operating points of the models' manifest.
+    // It checks a policy against the operating points of the models' manifest and against the
+    // labels of extra models, and a choice of engine against what this binary carries.
     Room {
         name: "settings",
-        may_know: &["domain", "settings", "engine::manifest", "pipeline::ports", "wire"],
+        may_know: &[
+            "domain",
+            "settings",
+            "engine::manifest",
+            "engine::choice",
+            "engine::extra",
+            "pipeline::ports",
+            "wire",
+        ],
         never: &[r"\bsqlx\b", r"\baxum\b", r"\breqwest\b", r"\btokio\b"],
     },
 ];

@@ -123,6 +123,7 @@ mod tests {
 
     fn policy() -> Policy {
         Policy {
+            extra_scorers: Vec::new(),
             rules: vec![
                 rule("disclosure", Attribute::Safeguarding, 0.3, Verdict::Escalate, ReasonKey::SAFEGUARDING_DISCLOSURE),
                 rule("insult", Attribute::Insult, 0.5, Verdict::Hold, ReasonKey::ABUSE_INSULT),

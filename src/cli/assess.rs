@@ -39,7 +39,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let settings = common.settings()?;
     let (manifest, rulebook) = common.rulebook(&settings)?;
     let threads = encoder_threads(if arguments.threads > 0 { arguments.threads } else { settings.threads });
-    let judge = LineJudge::start(&manifest.folder, Arc::new(rulebook), threads)?;
+    let judge = LineJudge::start(&manifest.folder, Arc::new(rulebook), settings.engine, threads)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut input = std::io::stdin().lock();
     let mut output = BufWriter::new(std::io::stdout().lock());

@@ -10,7 +10,7 @@ pub fn run(common: &Common) -> Result<ExitCode, Failure> {
     let settings = common.settings()?;
     let (manifest, rulebook) = common.rulebook(&settings)?;
     let codebook = rulebook.codebook.as_ref();
-    let models = Models::load(&manifest.folder, codebook.map(|codebook| codebook.id.as_str()))?;
+    let models = Models::load(&manifest.folder, &rulebook, settings.engine)?;
     println!("settings        fine");
     println!(
         "models          {} {} in {}",
@@ -18,6 +18,11 @@ pub fn run(common: &Common) -> Result<ExitCode, Failure> {
         rulebook.model_version,
         manifest.folder.display()
     );
+    println!("engine          {}", settings.engine);
+    for extra in &rulebook.policy.extra_scorers {
+        let gives: Vec<&str> = extra.attributes.iter().flatten().map(|attribute| attribute.key()).collect();
+        println!("extra scorer    {} gives {}", extra.name, gives.join(", "));
+    }
     println!("consultation    {} ({})", rulebook.consultation.id, rulebook.consultation.title);
     println!("policy          {} rules", rulebook.policy.rules.len());
     match codebook {

@@ -64,6 +64,12 @@ pub struct Common {
     /// Whose codebook and policy to judge by; `none` judges bare texts
     #[arg(long, global = true, value_name = "ID", default_value = "mentoring", env = "MOOTHALL_CONSULTATION")]
     consultation: String,
+    /// Encoder to judge with: `built-in` or `rust-bert` [default: as engine.kind says]
+    #[arg(long, global = true, value_name = "NAME")]
+    engine: Option<String>,
+    /// What rust-bert computes on: `cpu` or a GPU such as `cuda:0` [default: as engine.device says]
+    #[arg(long, global = true, value_name = "DEVICE")]
+    device: Option<String>,
     /// Whether the command line names a consultation, rather than the environment or nobody.
     #[arg(skip)]
     consultation_named: bool,
@@ -181,7 +187,16 @@ impl Common {
             }
         };
         let file = text.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-        Ok(Settings::load(file, &environment)?)
+        // Flags stand above the environment, under the same names and with the same checks.
+        let above = |name: &str| {
+            let flag = match name {
+                "MOOTHALL_ENGINE_KIND" => &self.engine,
+                "MOOTHALL_ENGINE_DEVICE" => &self.device,
+                _ => &None,
+            };
+            flag.clone().or_else(|| environment(name))
+        };
+        Ok(Settings::load(file, &above)?)
     }
 
     /// The models folder.

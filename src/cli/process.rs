@@ -54,7 +54,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         let shutdown = stop_on_interrupt();
         let storage = arguments.output.open(&settings, Some(&rulebook.consultation.id)).await?;
         let threads = encoder_threads(if arguments.threads > 0 { arguments.threads } else { settings.threads });
-        let judge = Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), threads)?);
+        let judge = Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), settings.engine, threads)?);
         output::check_version(&storage, &rulebook, judge.as_ref(), arguments.adopt).await?;
 
         let deps = IntakeDeps {

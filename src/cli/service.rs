@@ -77,8 +77,12 @@ impl Service {
                 (storage, Some(Broker { config, queue }))
             }
         };
-        let judge =
-            Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), encoder_threads(settings.threads))?);
+        let judge = Arc::new(LineJudge::start(
+            &manifest.folder,
+            Arc::clone(&rulebook),
+            settings.engine,
+            encoder_threads(settings.threads),
+        )?);
         output::check_version(&storage, &rulebook, judge.as_ref(), arguments.adopt).await?;
         let deps = WorkerDeps { pulse: pulse.clone(), ..storage.worker(judge, &settings) };
         Ok(Self { settings, manifest, rulebook, storage, pulse, deps, broker })

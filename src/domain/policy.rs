@@ -2,6 +2,7 @@
 
 use super::decision::{ReasonKey, Verdict};
 use super::score::{Attribute, Probability};
+use std::path::PathBuf;
 
 /// Fires when the attribute's probability is at least `from`.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,11 +39,27 @@ pub enum UnsupportedLanguage {
     Accept,
 }
 
+/// A model of the operator's own. What it says stands beside our attributes, never in
+/// their place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtraScorer {
+    /// Unique in the policy; the second part of its attributes' keys.
+    pub name: String,
+    /// Where its files are.
+    pub folder: PathBuf,
+    /// One for each of the model's outputs, in its order; `None` is not kept.
+    pub attributes: Vec<Option<Attribute>>,
+    /// Hex SHA-256 over all of its files.
+    pub sha256: String,
+}
+
 /// All rules of a consultation. None firing accepts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// In file order; the order cannot matter.
     pub rules: Vec<Rule>,
+    /// Models of the operator's own, which rules may name too.
+    pub extra_scorers: Vec<ExtraScorer>,
     /// For languages outside the models' list.
     pub unsupported_language: UnsupportedLanguage,
     /// Texts above this many characters are held with reason `too_long` (they are still read in full).

@@ -1,7 +1,8 @@
 //! Probabilities, spans and the signals that an engine gives for one comment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use super::codebook::ThemeId;
 use super::opinion::{Attitude, Polarity, Stance, Tone};
@@ -95,10 +96,12 @@ pub enum Attribute {
     Safeguarding,
     /// Not about the consultation's subject.
     OffTopic,
+    /// What a model of the operator's own says, under its whole key `extra.<scorer>.<label>`.
+    Extra(&'static str),
 }
 
 impl Attribute {
-    /// Every attribute, in the order of the published contract.
+    /// Every attribute of ours, in the order of the published contract.
     pub const ALL: [Self; 10] = [
         Self::Toxic,
         Self::Severe,
@@ -125,13 +128,39 @@ impl Attribute {
             Self::Spam => "spam",
             Self::Safeguarding => "safeguarding",
             Self::OffTopic => "off_topic",
+            Self::Extra(key) => key,
         }
     }
 
-    /// The attribute with this key.
+    /// The attribute with this key, which may be that of an extra scorer.
     pub fn from_key(key: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|attribute| attribute.key() == key)
+        Self::ALL.into_iter().find(|attribute| attribute.key() == key).or_else(|| Self::extra(key))
     }
+
+    /// `extra.<scorer>.<label>`, both of lower-case letters, digits, `_` and `-`.
+    fn extra(key: &str) -> Option<Self> {
+        let (scorer, label) = key.strip_prefix("extra.")?.split_once('.')?;
+        if !is_extra_name(scorer) || !is_extra_name(label) {
+            return None;
+        }
+        // An attribute is a plain value that is copied everywhere, so its key lives as long as
+        // the process. There are as many as the policies name labels: a handful.
+        let mut known = EXTRA_KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = known.get(key).copied().unwrap_or_else(|| {
+            let key: &'static str = Box::leak(key.to_owned().into_boxed_str());
+            known.insert(key);
+            key
+        });
+        Some(Self::Extra(key))
+    }
+}
+
+/// Keys of extra attributes that were named so far.
+static EXTRA_KEYS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+/// Whether `name` may stand in the key of an extra attribute: lower-case letters, digits, `_` and `-`.
+pub fn is_extra_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
 
 /// How likely, and which part of the original text carries it.
@@ -224,6 +253,20 @@ mod tests {
         assert_eq!(Span { start: 3, end: 4 }.slice(text), "👍");
         assert_eq!(Span { start: 5, end: 99 }.slice(text), "ok");
         assert_eq!(Span { start: 50, end: 60 }.slice(text), "");
+    }
+
+    #[test]
+    fn an_extra_attribute_is_known_by_its_key_and_no_other_word_is() {
+        let first = Attribute::from_key("extra.own-model.hostile").unwrap();
+        assert_eq!(
+            (first.key(), Attribute::from_key(&String::from(first.key()))),
+            ("extra.own-model.hostile", Some(first))
+        );
+        assert!(Attribute::Safeguarding < first, "they stand behind ours");
+        for wrong in ["extra.own", "extra..hostile", "extra.own.", "extra.own.a.b", "extra.Own.hostile", "own.hostile"]
+        {
+            assert_eq!(Attribute::from_key(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -22,6 +22,9 @@ const DEPTH: usize = 384;
 /// Rows worked on before the next panel: 192 rows of 384 floats are 288 KiB of level-2 cache.
 const ROW_BLOCK: usize = 192;
 
+/// Columns of the widest panel.
+const WIDEST: usize = 32;
+
 /// Which instructions the matrix product uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
@@ -65,6 +68,16 @@ impl Path {
         }
     }
 
+    /// Rows of the tallest tile: its sums fill the registers that the columns and the left value leave.
+    fn tallest_tile(self) -> usize {
+        match self {
+            Self::Portable if cfg!(target_arch = "aarch64") => 6,
+            Self::Portable => 2,
+            Self::Avx2 => 6,
+            Self::Avx512 => 12,
+        }
+    }
+
     /// `columns` rounded up to whole panels: the width of every output buffer.
     pub fn padded(self, columns: usize) -> usize {
         columns.next_multiple_of(self.panel_width())
@@ -83,10 +96,10 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// An empty matrix to be filled by [`Packed::fill`].
+    /// An empty matrix to be filled by [`Packed::fill_rows`] or [`Packed::fill_transposed`].
     ///
     /// # Panics
-    /// When this processor lacks the path's instructions.
+    /// When this processor lacks the path's instructions: the unsafe code below relies on this check.
     pub fn empty(path: Path) -> Self {
         assert!(path.is_available(), "{path:?} needs instructions that this processor lacks");
         Self { path, depth: 0, columns: 0, panels: Vec::new() }
@@ -95,24 +108,50 @@ impl Packed {
     /// Packs `element(row, column)` of a `depth` x `columns` matrix.
     pub fn new(path: Path, depth: usize, columns: usize, element: impl Fn(usize, usize) -> f32) -> Self {
         let mut packed = Self::empty(path);
-        packed.fill(depth, columns, element);
-        packed
-    }
-
-    /// Packs anew, keeping the allocation.
-    pub fn fill(&mut self, depth: usize, columns: usize, element: impl Fn(usize, usize) -> f32) {
-        let width = self.path.panel_width();
-        self.depth = depth;
-        self.columns = columns;
-        self.panels.clear();
-        self.panels.reserve(depth * self.path.padded(columns));
-        for first in (0..columns).step_by(width) {
-            for row in 0..depth {
-                for column in first..first + width {
-                    self.panels.push(if column < columns { element(row, column) } else { 0.0 });
+        let width = packed.shape(depth, columns);
+        for (index, panel) in packed.panels.chunks_exact_mut((depth * width).max(1)).enumerate() {
+            for (row, values) in panel.chunks_exact_mut(width).enumerate() {
+                for (column, value) in (index * width..columns).zip(values) {
+                    *value = element(row, column);
                 }
             }
         }
+        packed
+    }
+
+    /// Packs anew the matrix whose rows are the first `columns` floats of each `stride` in `rows`.
+    pub fn fill_rows(&mut self, rows: &[f32], stride: usize, depth: usize, columns: usize) {
+        let width = self.shape(depth, columns);
+        for (index, panel) in self.panels.chunks_exact_mut((depth * width).max(1)).enumerate() {
+            let from = index * width;
+            let taken = width.min(columns - from);
+            for (values, row) in panel.chunks_exact_mut(width).zip(rows.chunks(stride)) {
+                values[..taken].copy_from_slice(&row[from..from + taken]);
+            }
+        }
+    }
+
+    /// Packs anew the matrix whose columns are the first `depth` floats of each `stride` in `rows`.
+    pub fn fill_transposed(&mut self, rows: &[f32], stride: usize, depth: usize, columns: usize) {
+        let width = self.shape(depth, columns);
+        for (panel, rows) in self.panels.chunks_exact_mut((depth * width).max(1)).zip(rows.chunks(stride * width)) {
+            for (column, row) in rows.chunks(stride).enumerate() {
+                for (values, value) in panel.chunks_exact_mut(width).zip(&row[..depth]) {
+                    values[column] = *value;
+                }
+            }
+        }
+    }
+
+    /// Sets the shape, with zeros at least beyond the last column; returns the width of a panel.
+    fn shape(&mut self, depth: usize, columns: usize) -> usize {
+        self.depth = depth;
+        self.columns = columns;
+        if !columns.is_multiple_of(self.path.panel_width()) {
+            self.panels.clear();
+        }
+        self.panels.resize(depth * self.path.padded(columns), 0.0);
+        self.path.panel_width()
     }
 
     /// Columns of the product's output buffer.
@@ -121,244 +160,292 @@ impl Packed {
     }
 }
 
-/// `out += left * right`, for `rows` rows.
+/// What the sums of a product start from.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// Nothing.
+    Zero,
+    /// The same row for each row of the output: a bias, [`Packed::padded_columns`] long.
+    Row(&'a [f32]),
+    /// What the output holds.
+    Output,
+}
+
+/// `out += left * right`, for `rows` rows; see [`multiply`].
+pub fn multiply_add(left: &[f32], left_stride: usize, rows: usize, right: &Packed, out: &mut [f32], out_stride: usize) {
+    multiply(left, left_stride, rows, right, Start::Output, out, out_stride);
+}
+
+/// `out = start + left * right`, for `rows` rows.
 ///
 /// `left` holds rows of `left_stride` floats of which the first `right.depth`
-/// count; `out` holds rows of `out_stride` floats, at least
-/// [`Packed::padded_columns`].
+/// count; `out` holds rows of `out_stride` floats, of which the first
+/// [`Packed::padded_columns`] are written.
 ///
 /// # Panics
 /// When a buffer is shorter than its rows and stride need: the unsafe tiles
 /// below rely on this check.
-pub fn multiply_add(left: &[f32], left_stride: usize, rows: usize, right: &Packed, out: &mut [f32], out_stride: usize) {
+pub fn multiply(
+    left: &[f32],
+    left_stride: usize,
+    rows: usize,
+    right: &Packed,
+    start: Start<'_>,
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    const ZEROS: [f32; WIDEST] = [0.0; WIDEST];
     if rows == 0 || right.depth == 0 || right.columns == 0 {
         return;
     }
+    let padded = right.padded_columns();
     assert!(
         left_stride >= right.depth && left.len() >= (rows - 1) * left_stride + right.depth,
         "left side is too short"
     );
-    assert!(
-        out_stride >= right.padded_columns() && out.len() >= (rows - 1) * out_stride + right.padded_columns(),
-        "output is too short"
-    );
-    assert_eq!(right.panels.len(), right.depth * right.padded_columns(), "right side is not packed");
+    assert!(out_stride >= padded && out.len() >= (rows - 1) * out_stride + padded, "output is too short");
+    assert_eq!(right.panels.len(), right.depth * padded, "right side is not packed");
+    if let Start::Row(row) = start {
+        assert!(row.len() >= padded, "first sums are too short");
+    }
     let width = right.path.panel_width();
+    let tallest = right.path.tallest_tile();
     for block in (0..rows).step_by(ROW_BLOCK) {
         let block_rows = ROW_BLOCK.min(rows - block);
+        // Tiles as equal in height as can be: a low one would leave the core waiting for its sums.
+        let count = block_rows.div_ceil(tallest);
         for from in (0..right.depth).step_by(DEPTH) {
             let depth = DEPTH.min(right.depth - from);
             for (index, panel) in right.panels.chunks_exact(right.depth * width).enumerate() {
-                let panel = &panel[from * width..(from + depth) * width];
-                tiles(
-                    right.path,
-                    &left[block * left_stride + from..],
-                    left_stride,
-                    block_rows,
-                    depth,
-                    panel,
-                    &mut out[block * out_stride + index * width..],
-                    out_stride,
-                );
+                let mut row = block;
+                for tile in 0..count {
+                    let height = (block + block_rows - row).div_ceil(count - tile);
+                    let at = row * out_stride + index * width;
+                    let out = out[at..at + (height - 1) * out_stride + width].as_mut_ptr();
+                    let (start, start_stride) = match start {
+                        _ if from > 0 => (out.cast_const(), out_stride),
+                        Start::Zero => (ZEROS.as_ptr(), 0),
+                        Start::Row(row) => (row[index * width..(index + 1) * width].as_ptr(), 0),
+                        Start::Output => (out.cast_const(), out_stride),
+                    };
+                    let at = row * left_stride + from;
+                    let left = left[at..at + (height - 1) * left_stride + depth].as_ptr();
+                    let panel = panel[from * width..(from + depth) * width].as_ptr();
+                    let tile = Tile { left, left_stride, depth, panel, start, start_stride, out, out_stride };
+                    // SAFETY: the slices just cut are as long as `Tile` demands, `height` is 1 to
+                    // `tallest`, and `Packed::empty` refused a path whose instructions are missing.
+                    unsafe { tile.run(right.path, height) };
+                    row += height;
+                }
             }
         }
     }
 }
 
-/// Runs one panel over a block of rows, tile by tile.
-#[allow(clippy::too_many_arguments, reason = "the shape of a matrix product")]
-fn tiles(
-    path: Path,
-    left: &[f32],
+/// One register tile of a product: a few rows by one panel.
+///
+/// Invariants, on which all unsafe code of the tiles rests, for a tile of `rows` rows:
+/// `left` holds `rows` rows of `depth` floats at `left_stride`; `panel` holds `depth` rows of
+/// [`Path::panel_width`] floats; `start` and `out` hold `rows` rows of that width at their
+/// strides (a stride of 0 reads one row again and again). `start` may be `out`: every
+/// first sum is read before a result is written.
+#[derive(Clone, Copy)]
+struct Tile {
+    left: *const f32,
     left_stride: usize,
-    rows: usize,
     depth: usize,
-    panel: &[f32],
-    out: &mut [f32],
+    panel: *const f32,
+    start: *const f32,
+    start_stride: usize,
+    out: *mut f32,
     out_stride: usize,
-) {
-    let width = path.panel_width();
-    let tallest = match path {
-        Path::Portable => 4,
-        Path::Avx2 => 6,
-        Path::Avx512 => 12,
+}
+
+/// Runs the tile compiled for the given height.
+macro_rules! by_height {
+    ($tile:expr, $vector:ty, $height:expr, [$($known:literal)+]) => {
+        match $height {
+            $($known => $tile.sums::<$vector, $known>(),)+
+            _ => unreachable!("no tile is that tall"),
+        }
     };
-    let mut row = 0;
-    while row < rows {
-        let height = tallest.min(rows - row);
-        let left = &left[row * left_stride..];
-        let out = &mut out[row * out_stride..];
-        debug_assert!(left.len() >= (height - 1) * left_stride + depth);
-        debug_assert!(out.len() >= (height - 1) * out_stride + width);
-        debug_assert!(panel.len() >= depth * width);
-        match path {
-            Path::Portable => portable_tile(left, left_stride, height, depth, panel, out, out_stride),
-            // SAFETY: `Packed::empty` refuses a path whose instructions are missing,
-            // and the three lengths were asserted by `multiply_add`.
-            #[cfg(target_arch = "x86_64")]
-            Path::Avx2 => unsafe {
-                x86::avx2(left.as_ptr(), left_stride, height, depth, panel.as_ptr(), out.as_mut_ptr(), out_stride);
-            },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Path::Avx512 => unsafe {
-                x86::avx512(left.as_ptr(), left_stride, height, depth, panel.as_ptr(), out.as_mut_ptr(), out_stride);
-            },
-            #[cfg(not(target_arch = "x86_64"))]
-            Path::Avx2 | Path::Avx512 => unreachable!("not offered by Path::available here"),
+}
+
+impl Tile {
+    /// # Safety
+    /// The invariants of [`Tile`] hold, the processor has the instructions of `path`, and
+    /// `rows` is 1 to [`Path::tallest_tile`].
+    unsafe fn run(self, path: Path, rows: usize) {
+        // SAFETY: the caller's promise is passed on unchanged.
+        unsafe {
+            match path {
+                Path::Portable => by_height!(self, Plain, rows, [1 2 3 4 5 6]),
+                #[cfg(target_arch = "x86_64")]
+                Path::Avx2 => self.avx2(rows),
+                #[cfg(target_arch = "x86_64")]
+                Path::Avx512 => self.avx512(rows),
+                #[cfg(not(target_arch = "x86_64"))]
+                Path::Avx2 | Path::Avx512 => unreachable!("not offered by Path::available here"),
+            }
         }
-        row += height;
+    }
+
+    /// # Safety
+    /// As for [`Tile::run`], on [`Path::Avx2`].
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2(self, rows: usize) {
+        // SAFETY: the caller's promise is passed on unchanged.
+        unsafe { by_height!(self, std::arch::x86_64::__m256, rows, [1 2 3 4 5 6]) }
+    }
+
+    /// # Safety
+    /// As for [`Tile::run`], on [`Path::Avx512`].
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn avx512(self, rows: usize) {
+        // SAFETY: the caller's promise is passed on unchanged.
+        unsafe { by_height!(self, std::arch::x86_64::__m512, rows, [1 2 3 4 5 6 7 8 9 10 11 12]) }
+    }
+
+    /// The sums of `ROWS` rows by two vectors, all kept in registers.
+    ///
+    /// # Safety
+    /// As for [`Tile::run`], for this vector and number of rows.
+    #[inline(always)]
+    unsafe fn sums<V: Vector, const ROWS: usize>(self) {
+        // SAFETY: every pointer below stays inside the lengths that `Tile` states.
+        unsafe {
+            let mut sums = [[V::load(self.start), V::load(self.start.add(V::LANES))]; ROWS];
+            for (row, sum) in sums.iter_mut().enumerate().skip(1) {
+                let start = self.start.add(row * self.start_stride);
+                *sum = [V::load(start), V::load(start.add(V::LANES))];
+            }
+            let mut panel = self.panel;
+            for step in 0..self.depth {
+                let columns = [V::load(panel), V::load(panel.add(V::LANES))];
+                panel = panel.add(2 * V::LANES);
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    let value = V::splat(*self.left.add(row * self.left_stride + step));
+                    sum[0] = value.times_plus(columns[0], sum[0]);
+                    sum[1] = value.times_plus(columns[1], sum[1]);
+                }
+            }
+            for (row, sum) in sums.iter().enumerate() {
+                let out = self.out.add(row * self.out_stride);
+                sum[0].store(out);
+                sum[1].store(out.add(V::LANES));
+            }
+        }
     }
 }
 
-fn portable_tile(
-    left: &[f32],
-    left_stride: usize,
-    rows: usize,
-    depth: usize,
-    panel: &[f32],
-    out: &mut [f32],
-    out_stride: usize,
-) {
-    for row in 0..rows {
-        let out = &mut out[row * out_stride..row * out_stride + 16];
-        let mut sums = [0.0f32; 16];
-        sums.copy_from_slice(out);
-        let left = &left[row * left_stride..row * left_stride + depth];
-        for (value, columns) in left.iter().zip(panel.chunks_exact(16)) {
-            for (sum, column) in sums.iter_mut().zip(columns) {
-                *sum += value * column;
-            }
+/// A vector register. The methods are compiled inside the functions that switch its instructions on.
+trait Vector: Copy {
+    /// Floats in it; a panel is two vectors wide.
+    const LANES: usize;
+    /// # Safety
+    /// The processor has the instructions, and `LANES` floats can be read.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// The processor has the instructions, and `LANES` floats can be written.
+    unsafe fn store(self, to: *mut f32);
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn splat(value: f32) -> Self;
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn times_plus(self, factor: Self, sum: Self) -> Self;
+}
+
+/// Eight floats that the compiler fits into what the processor has.
+#[derive(Clone, Copy)]
+struct Plain([f32; 8]);
+
+impl Vector for Plain {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller promises eight floats; an array of them has their alignment.
+        Self(unsafe { *from.cast::<[f32; 8]>() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as above.
+        unsafe { *to.cast::<[f32; 8]>() = self.0 };
+    }
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 8])
+    }
+
+    #[inline(always)]
+    unsafe fn times_plus(self, factor: Self, sum: Self) -> Self {
+        let mut out = sum;
+        for ((out, value), factor) in out.0.iter_mut().zip(self.0).zip(factor.0) {
+            *out = times_plus::<PLAIN_FUSES>(value, factor, *out);
         }
-        out.copy_from_slice(&sums);
+        out
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
-    /// Runs the tile of the given height.
-    macro_rules! by_height {
-        ($tile:ident, $height:expr, [$($known:literal)+], $arguments:tt) => {
-            match $height {
-                $($known => $tile::<$known> $arguments,)+
-                _ => unreachable!("tiles() never asks for a taller tile"),
+    /// The four methods by their intrinsics, whose only demands are those of the trait.
+    macro_rules! vector {
+        ($vector:ty, $lanes:literal, $load:ident, $store:ident, $splat:ident, $times_plus:ident) => {
+            impl super::Vector for $vector {
+                const LANES: usize = $lanes;
+
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: the caller's promise is passed on unchanged.
+                    unsafe { $load(from) }
+                }
+
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    // SAFETY: as above.
+                    unsafe { $store(to, self) }
+                }
+
+                #[inline(always)]
+                unsafe fn splat(value: f32) -> Self {
+                    // SAFETY: as above.
+                    unsafe { $splat(value) }
+                }
+
+                #[inline(always)]
+                unsafe fn times_plus(self, factor: Self, sum: Self) -> Self {
+                    // SAFETY: as above.
+                    unsafe { $times_plus(self, factor, sum) }
+                }
             }
         };
     }
 
-    /// # Safety
-    /// AVX2 and FMA are present; `left` holds `rows` rows of `depth` floats at
-    /// `left_stride`, `panel` holds `depth` x 16, `out` holds `rows` rows of 16
-    /// at `out_stride`; `rows` is 1 to 6.
-    #[target_feature(enable = "avx2,fma")]
-    pub unsafe fn avx2(
-        left: *const f32,
-        left_stride: usize,
-        rows: usize,
-        depth: usize,
-        panel: *const f32,
-        out: *mut f32,
-        out_stride: usize,
-    ) {
-        // SAFETY: the caller's promise is passed on unchanged.
-        unsafe {
-            by_height!(tile_avx2, rows, [1 2 3 4 5 6], (left, left_stride, depth, panel, out, out_stride));
-        }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile_avx2<const ROWS: usize>(
-        left: *const f32,
-        left_stride: usize,
-        depth: usize,
-        panel: *const f32,
-        out: *mut f32,
-        out_stride: usize,
-    ) {
-        // SAFETY: every pointer below stays inside the lengths that `avx2` demands.
-        unsafe {
-            let mut sums: [[__m256; 2]; ROWS] = [[_mm256_setzero_ps(); 2]; ROWS];
-            for (row, sum) in sums.iter_mut().enumerate() {
-                sum[0] = _mm256_loadu_ps(out.add(row * out_stride));
-                sum[1] = _mm256_loadu_ps(out.add(row * out_stride + 8));
-            }
-            for step in 0..depth {
-                let first = _mm256_loadu_ps(panel.add(step * 16));
-                let second = _mm256_loadu_ps(panel.add(step * 16 + 8));
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let value = _mm256_broadcast_ss(&*left.add(row * left_stride + step));
-                    sum[0] = _mm256_fmadd_ps(value, first, sum[0]);
-                    sum[1] = _mm256_fmadd_ps(value, second, sum[1]);
-                }
-            }
-            for (row, sum) in sums.iter().enumerate() {
-                _mm256_storeu_ps(out.add(row * out_stride), sum[0]);
-                _mm256_storeu_ps(out.add(row * out_stride + 8), sum[1]);
-            }
-        }
-    }
-
-    /// # Safety
-    /// AVX-512F is present; `left` holds `rows` rows of `depth` floats at
-    /// `left_stride`, `panel` holds `depth` x 32, `out` holds `rows` rows of 32
-    /// at `out_stride`; `rows` is 1 to 12.
-    #[target_feature(enable = "avx512f")]
-    pub unsafe fn avx512(
-        left: *const f32,
-        left_stride: usize,
-        rows: usize,
-        depth: usize,
-        panel: *const f32,
-        out: *mut f32,
-        out_stride: usize,
-    ) {
-        // SAFETY: the caller's promise is passed on unchanged.
-        unsafe {
-            by_height!(tile_avx512, rows, [1 2 3 4 5 6 7 8 9 10 11 12], (left, left_stride, depth, panel, out, out_stride));
-        }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    unsafe fn tile_avx512<const ROWS: usize>(
-        left: *const f32,
-        left_stride: usize,
-        depth: usize,
-        panel: *const f32,
-        out: *mut f32,
-        out_stride: usize,
-    ) {
-        // SAFETY: every pointer below stays inside the lengths that `avx512` demands.
-        unsafe {
-            let mut sums: [[__m512; 2]; ROWS] = [[_mm512_setzero_ps(); 2]; ROWS];
-            for (row, sum) in sums.iter_mut().enumerate() {
-                sum[0] = _mm512_loadu_ps(out.add(row * out_stride));
-                sum[1] = _mm512_loadu_ps(out.add(row * out_stride + 16));
-            }
-            for step in 0..depth {
-                let first = _mm512_loadu_ps(panel.add(step * 32));
-                let second = _mm512_loadu_ps(panel.add(step * 32 + 16));
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let value = _mm512_set1_ps(*left.add(row * left_stride + step));
-                    sum[0] = _mm512_fmadd_ps(value, first, sum[0]);
-                    sum[1] = _mm512_fmadd_ps(value, second, sum[1]);
-                }
-            }
-            for (row, sum) in sums.iter().enumerate() {
-                _mm512_storeu_ps(out.add(row * out_stride), sum[0]);
-                _mm512_storeu_ps(out.add(row * out_stride + 16), sum[1]);
-            }
-        }
-    }
+    vector!(__m256, 8, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps);
+    vector!(__m512, 16, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps);
 }
 
-/// Runs `$body` compiled for the widest vectors that the processor has. The
-/// bodies use plain multiplications and additions, which Rust never fuses, so
-/// every path gives the same bits.
+/// `a * b + c`, in one rounding where the processor has an instruction for it.
+#[inline(always)]
+fn times_plus<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Whether plain Rust may fuse: without the instruction `mul_add` would be a slow call.
+const PLAIN_FUSES: bool = cfg!(target_arch = "aarch64");
+
+/// Runs `$body` compiled for the widest vectors that the processor has.
 macro_rules! widened {
     ($(#[$doc:meta])* $name:ident, $body:ident, ($($argument:ident: $kind:ty),+)) => {
         $(#[$doc])*
@@ -366,9 +453,9 @@ macro_rules! widened {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($argument: $kind),+) { $body($($argument),+); }
+                fn avx2($($argument: $kind),+) { $body::<true>($($argument),+); }
                 #[target_feature(enable = "avx512f")]
-                fn avx512($($argument: $kind),+) { $body($($argument),+); }
+                fn avx512($($argument: $kind),+) { $body::<true>($($argument),+); }
                 match path {
                     // SAFETY: the guard saw the instructions.
                     Path::Avx2 if path.is_available() => return unsafe { avx2($($argument),+) },
@@ -378,60 +465,93 @@ macro_rules! widened {
                 }
             }
             let _ = path;
-            $body($($argument),+);
+            $body::<PLAIN_FUSES>($($argument),+);
         }
     };
 }
 
 widened!(
     /// The exact Gaussian error linear unit, in place: `x * (1 + erf(x / sqrt 2)) / 2`.
-    /// `erf` by Abramowitz and Stegun 7.1.26, whose error is below 1.5e-7.
+    /// `erf` as a quotient of polynomials, with the coefficients of Eigen (`erf`,
+    /// SpecialFunctionsImpl.h), whose error is below 1e-6.
     gelu, gelu_body, (values: &mut [f32])
 );
 widened!(
-    /// The softmax of a row, in place.
-    softmax, softmax_body, (values: &mut [f32])
+    /// The softmax of each row's first `length` floats, in place; rows are `padded` floats
+    /// long, a multiple of 16, and the rest of each becomes zero.
+    softmax, softmax_body, (values: &mut [f32], padded: usize, length: usize)
 );
 widened!(
-    /// Adds `residual` to each row of `width`, normalises it to mean 0 and
+    /// Adds `residual` to each row of `width`, a multiple of 16, normalises it to mean 0 and
     /// variance 1, then scales and shifts, in place.
     add_and_normalise, add_and_normalise_body, (rows: &mut [f32], residual: &[f32], scale: &[f32], shift: &[f32], epsilon: f32)
 );
 
-/// `e^x` for `x <= 0`, to about 1e-7 relative; below -87 it is zero.
+/// `e^x` for `x <= 0`, to about 1e-7 relative; below -87 it stays at `e^-87`.
 /// Range reduction to 2^n * e^r with |r| <= ln(2)/2 and the Taylor polynomial of degree 6.
 #[inline(always)]
-fn exp_of_negative(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number
+fn exp_of_negative<const FUSED: bool>(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number, kept in the low bits
     let x = x.max(-87.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
-    let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4; // ln 2 in two parts
-    let p = 1.0
-        + r * (1.0 + r * (0.5 + r * (1.666_666_7e-1 + r * (4.166_666_6e-2 + r * (8.333_333e-3 + r * 1.388_888_9e-3)))));
-    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    let shifted = times_plus::<FUSED>(x, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = times_plus::<FUSED>(n, -0.693_359_4, x); // ln 2 in two parts
+    let r = times_plus::<FUSED>(n, 2.121_944_4e-4, r);
+    let mut p = 1.388_888_9e-3;
+    for coefficient in [8.333_333e-3, 4.166_666_6e-2, 1.666_666_7e-1, 0.5, 1.0, 1.0] {
+        p = times_plus::<FUSED>(p, r, coefficient);
+    }
+    p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
 }
 
 #[inline(always)]
-fn gelu_body(values: &mut [f32]) {
+fn gelu_body<const FUSED: bool>(values: &mut [f32]) {
+    const ABOVE: [f32; 7] = [
+        -2.726_142_3e-10,
+        2.770_681_4e-8,
+        -2.101_024e-6,
+        -5.692_506_4e-5,
+        -7.349_906_5e-4,
+        -2.954_6e-3,
+        -1.609_603_3e-2,
+    ];
+    const BELOW: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
     for value in values {
         let x = *value;
-        let z = (x * std::f32::consts::FRAC_1_SQRT_2).abs();
-        let t = 1.0 / (1.0 + 0.327_591_1 * z);
-        let poly = t * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
-        let erf = 1.0 - poly * exp_of_negative(-(z * z));
-        *value = 0.5 * x * (1.0 + erf.copysign(x));
+        let z = (x * std::f32::consts::FRAC_1_SQRT_2).clamp(-4.0, 4.0);
+        let square = z * z;
+        let mut above = ABOVE[0];
+        for coefficient in &ABOVE[1..] {
+            above = times_plus::<FUSED>(above, square, *coefficient);
+        }
+        let mut below = BELOW[0];
+        for coefficient in &BELOW[1..] {
+            below = times_plus::<FUSED>(below, square, *coefficient);
+        }
+        let half = 0.5 * x;
+        *value = times_plus::<FUSED>(half, z * above / below, half);
     }
 }
 
 #[inline(always)]
-fn softmax_body(values: &mut [f32]) {
-    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for value in values.iter_mut() {
-        *value = exp_of_negative(*value - largest);
-    }
-    let scale = 1.0 / sum(values);
-    for value in values {
-        *value *= scale;
+fn softmax_body<const FUSED: bool>(values: &mut [f32], padded: usize, length: usize) {
+    for row in values.chunks_exact_mut(padded) {
+        row[length..].fill(f32::MIN);
+        let mut largest = [f32::MIN; 16];
+        for chunk in row.as_chunks::<16>().0 {
+            for (largest, value) in largest.iter_mut().zip(chunk) {
+                *largest = if *value > *largest { *value } else { *largest };
+            }
+        }
+        let largest = largest.into_iter().fold(f32::MIN, f32::max);
+        for value in row.as_chunks_mut::<16>().0.as_flattened_mut() {
+            *value = exp_of_negative::<FUSED>(*value - largest);
+        }
+        row[length..].fill(0.0);
+        let scale = 1.0 / sum(row);
+        for value in row.as_chunks_mut::<16>().0.as_flattened_mut() {
+            *value *= scale;
+        }
     }
 }
 
@@ -439,18 +559,22 @@ fn softmax_body(values: &mut [f32]) {
 #[inline(always)]
 fn sum(values: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 16];
-    let chunks = values.chunks_exact(16);
-    let rest: f32 = chunks.remainder().iter().sum();
-    for chunk in chunks {
+    for chunk in values.as_chunks::<16>().0 {
         for (lane, value) in lanes.iter_mut().zip(chunk) {
             *lane += value;
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    lanes.iter().sum::<f32>()
 }
 
 #[inline(always)]
-fn add_and_normalise_body(rows: &mut [f32], residual: &[f32], scale: &[f32], shift: &[f32], epsilon: f32) {
+fn add_and_normalise_body<const FUSED: bool>(
+    rows: &mut [f32],
+    residual: &[f32],
+    scale: &[f32],
+    shift: &[f32],
+    epsilon: f32,
+) {
     let width = scale.len();
     for (row, residual) in rows.chunks_exact_mut(width).zip(residual.chunks_exact(width)) {
         for (value, extra) in row.iter_mut().zip(residual) {
@@ -458,15 +582,15 @@ fn add_and_normalise_body(rows: &mut [f32], residual: &[f32], scale: &[f32], shi
         }
         let mean = sum(row) / width as f32;
         let mut lanes = [0.0f32; 16];
-        for chunk in row.chunks(16) {
+        for chunk in row.as_chunks::<16>().0 {
             for (lane, value) in lanes.iter_mut().zip(chunk) {
                 let distance = value - mean;
-                *lane += distance * distance;
+                *lane = times_plus::<FUSED>(distance, distance, *lane);
             }
         }
         let inverse = 1.0 / (lanes.iter().sum::<f32>() / width as f32 + epsilon).sqrt();
         for ((value, scale), shift) in row.iter_mut().zip(scale).zip(shift) {
-            *value = (*value - mean) * inverse * scale + shift;
+            *value = times_plus::<FUSED>((*value - mean) * inverse, *scale, *shift);
         }
     }
 }
@@ -538,7 +662,9 @@ mod tests {
                 assert!((f64::from(*found) - expected).abs() < 3e-6, "gelu({x}) = {found}, not {expected}");
             }
             let mut row = inputs.clone();
-            softmax(path, &mut row);
+            let length = row.len();
+            row.resize(length.next_multiple_of(16), 7.0);
+            softmax(path, &mut row, length.next_multiple_of(16), length);
             let total: f64 = inputs.iter().map(|x| f64::from(*x).exp()).sum();
             for (x, found) in inputs.iter().zip(&row) {
                 assert!((f64::from(*found) - f64::from(*x).exp() / total).abs() < 1e-6);

@@ -6,10 +6,17 @@ use std::sync::Arc;
 use safetensors::SafeTensors;
 use tokenizers::Tokenizer;
 
+#[cfg(not(feature = "rust-bert"))]
+use super::choice::WITHOUT_RUST_BERT;
+use super::choice::{Device, EngineChoice};
 use super::encoder::{EncoderConfig, Weights};
+use super::encoding::Encoder;
+use super::extra::ExtraModel;
 use super::heads::LinearHead;
 use super::kernels;
 use super::manifest::{HeadKind, ManifestFile};
+use crate::domain::policy::ExtraScorer;
+use crate::domain::rulebook::Rulebook;
 use crate::pipeline::ports::EngineError;
 
 /// Heads that every consultation uses.
@@ -43,7 +50,7 @@ pub struct Models {
     /// The manifest that they were checked against.
     pub manifest: ManifestFile,
     /// Encoder weights.
-    pub weights: Weights,
+    pub encoder: Arc<dyn Encoder>,
     /// Word pieces.
     pub tokenizer: Tokenizer,
     /// Ids of `[CLS]` and `[SEP]`.
@@ -52,22 +59,47 @@ pub struct Models {
     pub general: GeneralHeads,
     /// For the rulebook's codebook, if it has one.
     pub codebook: Option<CodebookHeads>,
+    /// Models of the operator's own, as the policy names them.
+    pub extras: Vec<Arc<dyn ExtraModel>>,
 }
 
 impl Models {
-    /// Reads and checks the models in `folder`, with the heads of `codebook` where one is given.
-    pub fn load(folder: &Path, codebook: Option<&str>) -> Result<Arc<Self>, EngineError> {
-        Self::load_with(folder, codebook, kernels::Path::fastest())
+    /// Reads and checks the models in `folder` with the heads of the rulebook's codebook, and
+    /// the extra scorers of its policy, for the chosen engine.
+    pub fn load(folder: &Path, rulebook: &Rulebook, engine: EngineChoice) -> Result<Arc<Self>, EngineError> {
+        let codebook = rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str());
+        let mut models = match engine {
+            EngineChoice::BuiltIn => Self::read(folder, codebook, |weights, name, config| {
+                built_in(weights, name, config, kernels::Path::fastest())
+            }),
+            EngineChoice::RustBert(device) => {
+                Self::read(folder, codebook, |weights, name, config| on_libtorch(weights, name, config, device))
+            }
+        }?;
+        let scorers = &rulebook.policy.extra_scorers;
+        models.extras = scorers.iter().map(|scorer| extra(scorer, engine.device())).collect::<Result<_, _>>()?;
+        Ok(Arc::new(models))
     }
 
-    /// As [`Models::load`], on a chosen instruction path.
+    /// As [`Models::load`] with the built-in engine on a chosen instruction path and no extra scorers.
     pub fn load_with(folder: &Path, codebook: Option<&str>, path: kernels::Path) -> Result<Arc<Self>, EngineError> {
+        Self::read(folder, codebook, |weights, name, config| built_in(weights, name, config, path)).map(Arc::new)
+    }
+
+    /// Reads and checks everything; `encoder` makes one of the bytes of its weights, their
+    /// name for errors and the bytes of its configuration.
+    fn read(
+        folder: &Path,
+        codebook: Option<&str>,
+        encoder: impl FnOnce(&[u8], &str, EncoderFile<'_>) -> Result<Arc<dyn Encoder>, EngineError>,
+    ) -> Result<Self, EngineError> {
         let manifest = ManifestFile::read(folder)?;
         let files = manifest.manifest.encoder.clone();
         let name = |file: &str| folder.join(file).display().to_string();
         let bad = |file: &str, problem: String| EngineError::Models { path: name(file), problem };
 
-        let config: EncoderConfig = serde_json::from_slice(&manifest.load(&files.config, &files.config_sha256)?)
+        let config_bytes = manifest.load(&files.config, &files.config_sha256)?;
+        let config: EncoderConfig = serde_json::from_slice(&config_bytes)
             .map_err(|error| bad(&files.config, format!("is not an encoder configuration: {error}")))?;
         if files.max_tokens > config.max_position_embeddings {
             return Err(bad(
@@ -87,8 +119,9 @@ impl Models {
         if tokenizer.get_vocab_size(true) > config.vocab_size {
             return Err(bad(&files.tokenizer, "has more word pieces than the encoder".to_owned()));
         }
-        let weights =
-            Weights::read(&manifest.load(&files.weights, &files.weights_sha256)?, &name(&files.weights), config, path)?;
+        let weights = manifest.load(&files.weights, &files.weights_sha256)?;
+        let encoder = encoder(&weights, &name(&files.weights), EncoderFile { config, bytes: &config_bytes })?;
+        drop(weights);
 
         let head_files = manifest.manifest.heads.clone();
         let bytes = manifest.load(&head_files.weights, &head_files.weights_sha256)?;
@@ -102,7 +135,7 @@ impl Models {
                 if entry.kind != kind {
                     return Err(bad("manifest.toml", format!("head `{head}` should be {kind:?}").to_lowercase()));
                 }
-                LinearHead::read(&tensors, &name(&head_files.weights), entry, weights.width()).map(Some)
+                LinearHead::read(&tensors, &name(&head_files.weights), entry, encoder.width()).map(Some)
             };
         let required = |head: &str, kind: HeadKind, codebook: Option<&str>| {
             optional(head, kind, codebook)?.ok_or_else(|| {
@@ -126,6 +159,53 @@ impl Models {
                 off_topic: optional("off_topic", HeadKind::Multilabel, codebook)?,
             }),
         };
-        Ok(Arc::new(Self { manifest, weights, tokenizer, special, general, codebook }))
+        Ok(Self { manifest, encoder, tokenizer, special, general, codebook, extras: Vec::new() })
     }
+}
+
+/// `config.json`: what we read of it, and all of it.
+struct EncoderFile<'a> {
+    config: EncoderConfig,
+    #[cfg_attr(not(feature = "rust-bert"), expect(dead_code, reason = "only rust-bert reads more of it"))]
+    bytes: &'a [u8],
+}
+
+fn built_in(
+    weights: &[u8],
+    name: &str,
+    file: EncoderFile<'_>,
+    path: kernels::Path,
+) -> Result<Arc<dyn Encoder>, EngineError> {
+    Ok(Arc::new(Weights::read(weights, name, file.config, path)?))
+}
+
+#[cfg(feature = "rust-bert")]
+fn on_libtorch(
+    weights: &[u8],
+    name: &str,
+    file: EncoderFile<'_>,
+    device: Device,
+) -> Result<Arc<dyn Encoder>, EngineError> {
+    Ok(Arc::new(super::rust_bert::TorchEncoder::read(weights, name, &file.config, file.bytes, device)?))
+}
+
+#[cfg(feature = "rust-bert")]
+fn extra(scorer: &ExtraScorer, device: Device) -> Result<Arc<dyn ExtraModel>, EngineError> {
+    Ok(Arc::new(super::rust_bert::classifier::Classifier::read(scorer, device)?))
+}
+
+// The settings refuse both before it comes to this.
+#[cfg(not(feature = "rust-bert"))]
+fn on_libtorch(
+    _weights: &[u8],
+    name: &str,
+    _file: EncoderFile<'_>,
+    _device: Device,
+) -> Result<Arc<dyn Encoder>, EngineError> {
+    Err(EngineError::Models { path: name.to_owned(), problem: WITHOUT_RUST_BERT.to_owned() })
+}
+
+#[cfg(not(feature = "rust-bert"))]
+fn extra(scorer: &ExtraScorer, _device: Device) -> Result<Arc<dyn ExtraModel>, EngineError> {
+    Err(EngineError::Models { path: scorer.folder.display().to_string(), problem: WITHOUT_RUST_BERT.to_owned() })
 }

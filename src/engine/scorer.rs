@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::encoder::{self, Scratch};
+use super::encoding::Encode;
+use super::extra::ExtraWorker;
 use super::heads::LinearHead;
 use super::kernels::{self, Packed};
 use super::models::Models;
@@ -27,7 +28,8 @@ const SENTENCE_DISCOUNT: f32 = 1.5;
 /// Scores readings on the calling thread.
 pub struct Scorer {
     models: Arc<Models>,
-    scratch: Scratch,
+    encoder: Box<dyn Encode>,
+    extras: Vec<Box<dyn ExtraWorker>>,
     /// All heads' weights side by side; a head is a range of columns.
     columns: Packed,
     bias: Vec<f32>,
@@ -137,7 +139,7 @@ impl Scorer {
         heads.extend(ordered.into_iter().flatten());
         let rows: Vec<(&LinearHead, usize)> =
             heads.iter().flat_map(|head| (0..head.labels.len()).map(move |label| (*head, label))).collect();
-        let columns = Packed::new(kernels::Path::fastest(), models.weights.width(), rows.len(), |k, n| {
+        let columns = Packed::new(kernels::Path::fastest(), models.encoder.width(), rows.len(), |k, n| {
             let (head, label) = rows[n];
             head.weight_of(label)[k]
         });
@@ -154,18 +156,23 @@ impl Scorer {
             off_topic: at[8],
             count,
         };
-        let scratch = Scratch::new(&models.weights);
-        Self { models, scratch, columns, bias, places }
+        let encoder = Arc::clone(&models.encoder).worker();
+        let extras = models.extras.iter().map(|extra| Arc::clone(extra).worker()).collect();
+        Self { models, encoder, extras, columns, bias, places }
     }
 
     /// Signals of each reading, in order. A blank reading has none.
     pub fn score(&mut self, readings: &[&Reading]) -> Vec<Signals> {
         let logits = self.logits(readings);
-        readings
+        let mut signals: Vec<Signals> = readings
             .iter()
             .zip(logits)
             .map(|(reading, logits)| if reading.blank { Signals::default() } else { self.signals(reading, &logits) })
-            .collect()
+            .collect();
+        for extra in &mut self.extras {
+            extra.add(readings, &mut signals);
+        }
+        signals
     }
 
     /// The windows of a reading as the encoder sees them.
@@ -180,7 +187,7 @@ impl Scorer {
 
     /// Runs the encoder and nothing else; for measuring it.
     pub fn encode_only(&mut self, sequences: &[&[u32]]) {
-        std::hint::black_box(encoder::encode(&self.models.weights, &mut self.scratch, sequences));
+        std::hint::black_box(self.encoder.encode(sequences));
     }
 
     /// The ids of a window between `[CLS]` and `[SEP]`.
@@ -241,9 +248,9 @@ impl Scorer {
         if distinct.is_empty() {
             return;
         }
-        let width = self.models.weights.width();
+        let width = self.models.encoder.width();
         let stride = self.columns.padded_columns();
-        let hidden = encoder::encode(&self.models.weights, &mut self.scratch, &distinct);
+        let hidden = self.encoder.encode(&distinct);
         let mut logits = vec![0.0; tokens * stride];
         for row in logits.chunks_exact_mut(stride) {
             row[..self.bias.len()].copy_from_slice(&self.bias);

@@ -74,6 +74,7 @@ pub fn rulebook(themes: Option<usize>) -> Rulebook {
             safeguarding_contact: Some("A. Example, 0121 496 0000".to_owned()),
         },
         policy: Policy {
+            extra_scorers: Vec::new(),
             rules: Vec::new(),
             unsupported_language: UnsupportedLanguage::Hold,
             hold_above_chars: 10_000,

@@ -1,8 +1,9 @@
 //! `policy.toml` to a [`Policy`].
 
+use super::extra;
 use super::keys::{Keys, Problems, parse};
 use crate::domain::decision::{ReasonKey, Verdict};
-use crate::domain::policy::{Policy, Rule, ThresholdOrigin, UnsupportedLanguage};
+use crate::domain::policy::{ExtraScorer, Policy, Rule, ThresholdOrigin, UnsupportedLanguage};
 use crate::domain::score::{Attribute, Probability};
 
 /// Looks up an operating point: (label, name) to a calibrated probability.
@@ -19,10 +20,15 @@ pub fn read(file: &str, text: &str, points: OperatingPoints<'_>, problems: &mut 
     let hold_above_chars = keys.whole("hold_above_chars", 1).map_or(65_536, |number| number as usize);
     let link_farm_from = keys.whole("link_farm_from", 1).map_or(8, |number| number as usize);
     let entries = keys.tables("rule");
+    let scorers = keys.tables("extra_scorer");
     keys.finish();
+    let before = problems.0.len();
+    let extra_scorers = extra::read(file, scorers, problems);
+    // A scorer that cannot be used is one problem; that rules name it is no other one.
+    let extras = (problems.0.len() == before).then_some(extra_scorers.as_slice());
     let mut rules: Vec<Rule> = Vec::new();
     for (entry, prefix) in entries {
-        if let Some(rule) = read_rule(file, entry, &prefix, points, problems) {
+        if let Some(rule) = read_rule(file, entry, &prefix, points, extras, problems) {
             if rules.iter().any(|known| known.id == rule.id) {
                 problems.add(file, format!("{prefix}.id"), format!("`{}` is used twice", rule.id));
             }
@@ -34,7 +40,7 @@ pub fn read(file: &str, text: &str, points: OperatingPoints<'_>, problems: &mut 
     {
         problems.add(file, "rule", "has none that escalates `safeguarding`: a disclosure would reach nobody");
     }
-    Policy { rules, unsupported_language, hold_above_chars, link_farm_from }
+    Policy { rules, extra_scorers, unsupported_language, hold_above_chars, link_farm_from }
 }
 
 fn read_rule(
@@ -42,6 +48,7 @@ fn read_rule(
     entry: &toml::Table,
     prefix: &str,
     points: OperatingPoints<'_>,
+    extras: Option<&[ExtraScorer]>,
     problems: &mut Problems,
 ) -> Option<Rule> {
     let mut keys = Keys::new(entry, file, prefix, problems);
@@ -56,6 +63,15 @@ fn read_rule(
     });
     if attribute == Some(Attribute::OffTopic) {
         keys.wrong("attribute", "is `off_topic`, which is shown to readers and is never a ground for a verdict");
+    }
+    if let (Some(Attribute::Extra(key)), Some(extras)) = (attribute, extras)
+        && !extras.iter().any(|scorer| scorer.attributes.contains(&attribute))
+    {
+        let known: Vec<&str> =
+            extras.iter().flat_map(|scorer| scorer.attributes.iter().flatten()).map(|one| one.key()).collect();
+        let known =
+            if known.is_empty() { "there are none".to_owned() } else { format!("they give {}", known.join(", ")) };
+        keys.wrong("attribute", format!("is `{key}`, which no [[extra_scorer]] of this file gives; {known}"));
     }
     let verdict = if keys.has("verdict") {
         keys.choice("verdict", &["hold", "reject", "escalate"]).as_deref().and_then(Verdict::from_key)
@@ -88,7 +104,13 @@ fn read_rule(
         }),
     };
     let reason = match keys.text("reason") {
-        None => attribute.and_then(default_reason),
+        None => {
+            let reason = attribute.and_then(default_reason);
+            if let (Some(Attribute::Extra(_)), None) = (attribute, reason) {
+                keys.wrong("reason", "is missing: readers must be told why, and of an extra attribute only you know");
+            }
+            reason
+        }
         Some(key) => {
             let reason = ReasonKey::from_key(&key);
             if reason.is_none() {
@@ -115,7 +137,7 @@ fn default_reason(attribute: Attribute) -> Option<ReasonKey> {
         Attribute::Sexual => ReasonKey::ABUSE_SEXUAL,
         Attribute::Spam => ReasonKey::SPAM_PROMOTION,
         Attribute::Safeguarding => ReasonKey::SAFEGUARDING_DISCLOSURE,
-        Attribute::OffTopic => return None,
+        Attribute::OffTopic | Attribute::Extra(_) => return None,
     })
 }
 
@@ -166,6 +188,20 @@ mod tests {
         ] {
             assert!(all.contains(expected), "{expected} is not in\n{all}");
         }
+    }
+
+    #[test]
+    fn an_extra_scorer_that_cannot_be_run_is_one_problem_with_its_cause() {
+        let rule = "[[rule]]\nid = \"e\"\nattribute = \"extra.own.bad\"\nfrom = 0.9\nverdict = \"hold\"\nreason = \"abuse.toxic\"";
+        let (_, problems) = check(&format!("[[extra_scorer]]\nname = \"own\"\npath = \"/nowhere\"\n{rule}"));
+        let expected = if crate::engine::choice::HAS_RUST_BERT {
+            "`extra_scorer[1].path` names no model that can be run: models at /nowhere/config.json"
+        } else {
+            "`extra_scorer[1]` cannot be run: this binary was built without the rust-bert engine"
+        };
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{problems:?}");
+        let (_, problems) = check(rule);
+        assert!(problems.len() == 1 && problems[0].contains("no [[extra_scorer]] of this file gives"), "{problems:?}");
     }
 
     #[test]

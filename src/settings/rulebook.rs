@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::keys::Problems;
 use super::{codebook, consultation, policy};
+use crate::domain::policy::ExtraScorer;
 use crate::domain::rulebook::{Consultation, PipelineVersion, Rulebook};
 use crate::domain::score::Probability;
 use crate::engine::manifest::ManifestFile;
@@ -137,12 +138,13 @@ pub fn load_rulebook(files: &RulebookFiles, manifest: &ManifestFile) -> Result<R
     }
     let problems = problems;
     let Some(consultation) = consultation else { return Err(problems) };
+    let version = version(files, manifest, &policy.extra_scorers);
     let rulebook = Rulebook {
         policy,
         languages: manifest.manifest.encoder.languages.clone(),
         model_version: manifest.manifest.version.clone(),
         off_topic_from,
-        version: version(files, manifest),
+        version,
         codebook,
         consultation,
     };
@@ -150,10 +152,12 @@ pub fn load_rulebook(files: &RulebookFiles, manifest: &ManifestFile) -> Result<R
 }
 
 /// SHA-256 over everything that shapes a judgement, shortened to 16 hex digits.
-/// Titles and contacts do not shape one; they stay out.
-fn version(files: &RulebookFiles, manifest: &ManifestFile) -> PipelineVersion {
+/// Titles and contacts do not shape one; they stay out. Nor does the choice of engine:
+/// all of them give the same answers from the same files.
+fn version(files: &RulebookFiles, manifest: &ManifestFile, extras: &[ExtraScorer]) -> PipelineVersion {
     let mut hash = Sha256::new();
-    for part in [JUDGING_CODE, &manifest.sha256, &files.policy, files.codebook.as_deref().unwrap_or("")] {
+    let parts = [JUDGING_CODE, &manifest.sha256, &files.policy, files.codebook.as_deref().unwrap_or("")];
+    for part in parts.into_iter().chain(extras.iter().map(|extra| extra.sha256.as_str())) {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());
     }

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::keys::{Keys, Problems, parse};
 use super::rabbitmq::RabbitSettings;
+use crate::engine::choice::{Device, EngineChoice, HAS_RUST_BERT, WITHOUT_RUST_BERT};
 use crate::wire::incoming::FieldMap;
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -24,6 +25,8 @@ pub struct Settings {
     pub models_folder: Option<PathBuf>,
     /// Folder of consultation folders; `None` is `./config`, else compiled in.
     pub consultations_folder: Option<PathBuf>,
+    /// Which encoder runs, and on what.
+    pub engine: EngineChoice,
     /// Encoder threads; 0 means one per core.
     pub threads: usize,
     /// Comments taken from the queue at once.
@@ -93,6 +96,7 @@ impl Settings {
         let models_folder = one_path("models", "folder");
         let consultations_folder = one_path("consultations", "folder");
 
+        let engine = read_engine(&section("engine"), file, problems);
         let table = section("worker");
         let mut keys = Keys::new(&table, file, "worker", problems);
         let threads = keys.whole("threads", 0);
@@ -128,6 +132,7 @@ impl Settings {
             store_path,
             models_folder,
             consultations_folder,
+            engine: engine?,
             threads: threads? as usize,
             batch: batch?.min(4096) as usize,
             lease_ms: lease_ms? as u64,
@@ -141,6 +146,32 @@ impl Settings {
             log_json: log_format? == "json",
         })
     }
+}
+
+fn read_engine(table: &Table, file: &str, problems: &mut Problems) -> Option<EngineChoice> {
+    let mut keys = Keys::new(table, file, "engine", problems);
+    let kind = keys.choice("kind", &EngineChoice::KINDS);
+    let device = keys.required_text("device").and_then(|text| {
+        let device = Device::from_key(&text);
+        if device.is_none() {
+            keys.wrong("device", format!("is `{text}`, must be `cpu` or a GPU such as `cuda:0`"));
+        }
+        device
+    });
+    let choice = match (kind?.as_str(), device?) {
+        ("rust-bert", _) if !HAS_RUST_BERT => {
+            keys.wrong("kind", format!("is `rust-bert`, and {WITHOUT_RUST_BERT}"));
+            None
+        }
+        ("rust-bert", device) => Some(EngineChoice::RustBert(device)),
+        (_, Device::Cpu) => Some(EngineChoice::BuiltIn),
+        (kind, device) => {
+            keys.wrong("device", format!("is `{device}`, and the {kind} engine runs on `cpu` only; `rust-bert` can"));
+            None
+        }
+    };
+    keys.finish();
+    choice
 }
 
 /// Puts a file's values over the defaults; a key or section that no default has is a problem.
@@ -201,6 +232,25 @@ mod tests {
         let env = |name: &str| (name == "MOOTHALL_WORKER_BATCH").then(|| "9".to_owned());
         let settings = Settings::load(Some(("moothall.toml", file)), &env).unwrap();
         assert_eq!((settings.batch, settings.threads), (9, 3));
+    }
+
+    #[test]
+    fn an_engine_that_cannot_run_here_is_refused_and_says_what_to_do() {
+        let check = |kind: &str, device: &str| {
+            let file = format!("[engine]\nkind = \"{kind}\"\ndevice = \"{device}\"\n");
+            let settings = Settings::load(Some(("moothall.toml", &file)), &|_| None);
+            settings.map(|settings| settings.engine).map_err(|problems| problems.to_string())
+        };
+        assert_eq!(check("built-in", "cpu"), Ok(EngineChoice::BuiltIn));
+        assert!(check("built-in", "cuda:0").unwrap_err().contains("`engine.device` is `cuda:0`"));
+        assert!(check("built-in", "gpu").unwrap_err().contains("must be `cpu` or a GPU such as `cuda:0`"));
+        assert!(check("onnx", "cpu").unwrap_err().contains("must be one of built-in, rust-bert"));
+        if HAS_RUST_BERT {
+            assert_eq!(check("rust-bert", "cuda:1"), Ok(EngineChoice::RustBert(Device::Cuda(1))));
+        } else {
+            let problem = check("rust-bert", "cpu").unwrap_err();
+            assert!(problem.contains("--features rust-bert") && problem.contains("scripts/libtorch"), "{problem}");
+        }
     }
 
     #[test]

@@ -194,7 +194,7 @@ pub struct AssessedV1 {
     pub verdict: &'static str,
     /// Strictest first.
     pub reasons: Vec<ReasonV1>,
-    /// Every attribute; null where the models gave none.
+    /// Every attribute of ours, null where the models gave none; then those of extra scorers that gave one.
     pub attributes: OrderedMap,
     /// Null where the language is not supported, empty where none applies.
     pub themes: Option<Vec<ThemeV1>>,
@@ -281,10 +281,10 @@ pub struct PiiV1 {
 impl AssessedV1 {
     /// The published form of one judgement.
     pub fn new(id: &str, assessment: &Assessment) -> Self {
-        let attributes = Attribute::ALL
-            .iter()
-            .map(|attribute| (attribute.key(), assessment.attributes.get(attribute).map(|p| number(*p))))
-            .collect();
+        let given = |attribute: &Attribute| assessment.attributes.get(attribute).map(|p| number(*p));
+        let extras = assessment.attributes.keys().filter(|attribute| matches!(attribute, Attribute::Extra(_)));
+        let attributes =
+            Attribute::ALL.iter().chain(extras).map(|attribute| (attribute.key(), given(attribute))).collect();
         Self {
             id: id.to_owned(),
             verdict: assessment.verdict.key(),

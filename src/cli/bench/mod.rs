@@ -56,12 +56,12 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let (manifest, rulebook) = common.rulebook(&settings)?;
     let rulebook = Arc::new(rulebook);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let models = Models::load(&manifest.folder, rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str()))?;
+    let models = Models::load(&manifest.folder, &rulebook, settings.engine)?;
     if arguments.amqp.is_some() {
         let defaults = super::service::defaults(&settings, &rulebook.consultation.id, "bench")?;
         let mut config = app::rabbit_config(&settings, arguments.amqp.as_deref(), defaults).map_err(Failure::Usage)?;
         config.names = Names::with_prefix(&format!("moothall-bench-{}", app::random_name()?));
-        let judge = Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), 1)?);
+        let judge = Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), settings.engine, 1)?);
         let (count, rounds) = (arguments.messages, arguments.rounds);
         let bench =
             broker::BrokerBench { settings: &settings, rulebook: &rulebook, models: &models, config, count, rounds };
@@ -210,7 +210,7 @@ async fn whole_line(
     let folder = std::env::temp_dir().join(format!("moothall-bench-{}-{}", std::process::id(), threads));
     let result = async {
         let storage = Storage::embedded(&folder.join("bench.db"), settings, None).await?;
-        let judge = Arc::new(LineJudge::start(models, Arc::clone(rulebook), threads)?);
+        let judge = Arc::new(LineJudge::start(models, Arc::clone(rulebook), settings.engine, threads)?);
         let comments = comments(texts, rulebook)?;
         let deps = storage.worker(judge, settings);
         let started = (Instant::now(), processor_time()?);
