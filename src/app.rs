@@ -34,7 +34,7 @@ pub struct LineJudge {
 impl LineJudge {
     /// Loads the models of `rulebook` from `folder` and starts `threads` encoder threads.
     pub fn start(folder: &Path, rulebook: Arc<Rulebook>, threads: usize) -> Result<Self, EngineError> {
-        let models = Models::load(folder, rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str()))?;
+        let models = Models::load(folder, rulebook.heads.as_deref())?;
         let engine = EnginePool::start(&models, threads)
             .map_err(|error| EngineError::Stopped(format!("threads cannot be started: {error}")))?;
         Ok(Self { engine, rulebook })

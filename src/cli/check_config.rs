@@ -10,7 +10,7 @@ pub fn run(common: &Common) -> Result<ExitCode, Failure> {
     let settings = common.settings()?;
     let (manifest, rulebook) = common.rulebook(&settings)?;
     let codebook = rulebook.codebook.as_ref();
-    let models = Models::load(&manifest.folder, codebook.map(|codebook| codebook.id.as_str()))?;
+    let models = Models::load(&manifest.folder, rulebook.heads.as_deref())?;
     println!("settings        fine");
     println!(
         "models          {} {} in {}",

@@ -172,7 +172,7 @@ fn check_rulebook(common: &Common, settings: &Settings, checks: &mut Checks) -> 
         }
     };
     let codebook = rulebook.codebook.as_ref();
-    match Models::load(&manifest.folder, codebook.map(|codebook| codebook.id.as_str())) {
+    match Models::load(&manifest.folder, rulebook.heads.as_deref()) {
         Ok(models) => checks.ok(
             "models",
             format!("{} {} in {}", models.manifest.manifest.name, rulebook.model_version, shown(&manifest.folder)),

@@ -29,8 +29,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let mut scorer = if arguments.logits {
         let settings = common.settings()?;
         let (manifest, rulebook) = common.rulebook(&settings)?;
-        let codebook = rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str());
-        Some(Scorer::new(Models::load(&manifest.folder, codebook)?))
+        Some(Scorer::new(Models::load(&manifest.folder, rulebook.heads.as_deref())?))
     } else {
         None
     };

@@ -7,11 +7,13 @@
 pub mod encoder;
 pub mod heads;
 pub mod kernels;
+pub mod lexicon;
 pub mod manifest;
 pub mod models;
 pub mod pool;
 pub mod scorer;
 pub mod spans;
+pub mod trained;
 pub mod windows;
 
 pub use models::Models;

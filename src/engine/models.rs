@@ -9,7 +9,9 @@ use tokenizers::Tokenizer;
 use super::encoder::{EncoderConfig, Weights};
 use super::heads::LinearHead;
 use super::kernels;
+use super::lexicon::Lexicon;
 use super::manifest::{HeadKind, ManifestFile};
+use crate::domain::heads::TrainedHeads;
 use crate::pipeline::ports::EngineError;
 
 /// Heads that every consultation uses.
@@ -36,6 +38,42 @@ pub struct CodebookHeads {
     pub tone: Option<LinearHead>,
     /// Off topic.
     pub off_topic: Option<LinearHead>,
+    /// What the words add to each of them.
+    pub lexicon: Lexicon,
+}
+
+impl CodebookHeads {
+    fn new(heads: &TrainedHeads, encoder_sha256: &str, width: usize) -> Result<Self, EngineError> {
+        let bad = |problem: String| EngineError::Models {
+            path: format!("heads {} of codebook `{}`", heads.version, heads.codebook),
+            problem,
+        };
+        if !heads.encoder_sha256.eq_ignore_ascii_case(encoder_sha256) {
+            return Err(bad(format!(
+                "were trained on the encoder {} and this one is {}: run `moothall codebook train` on the \
+                 consultation's folder, or restore the models that belong to the heads",
+                short(&heads.encoder_sha256),
+                short(encoder_sha256)
+            )));
+        }
+        let head = |name: &str| heads.head(name).map(LinearHead::trained);
+        if heads.heads.iter().any(|head| head.dense.len() != head.labels.len() * width) {
+            return Err(bad(format!("do not read vectors of {width} numbers")));
+        }
+        Ok(Self {
+            themes: head("themes").ok_or_else(|| bad("hold no themes".to_owned()))?,
+            stance: head("stance"),
+            attitude: head("attitude"),
+            tone: head("tone"),
+            off_topic: head("off_topic"),
+            lexicon: Lexicon::new(heads),
+        })
+    }
+}
+
+/// The start of a checksum, for people.
+fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
 }
 
 /// Encoder, tokeniser and heads, shared by every worker thread.
@@ -55,13 +93,20 @@ pub struct Models {
 }
 
 impl Models {
-    /// Reads and checks the models in `folder`, with the heads of `codebook` where one is given.
-    pub fn load(folder: &Path, codebook: Option<&str>) -> Result<Arc<Self>, EngineError> {
-        Self::load_with(folder, codebook, kernels::Path::fastest())
+    /// Reads and checks the models in `folder`, with the heads of a codebook where they are given.
+    ///
+    /// # Errors
+    /// A file that is missing or has another checksum, and heads that were trained on another encoder.
+    pub fn load(folder: &Path, heads: Option<&TrainedHeads>) -> Result<Arc<Self>, EngineError> {
+        Self::load_with(folder, heads, kernels::Path::fastest())
     }
 
     /// As [`Models::load`], on a chosen instruction path.
-    pub fn load_with(folder: &Path, codebook: Option<&str>, path: kernels::Path) -> Result<Arc<Self>, EngineError> {
+    pub fn load_with(
+        folder: &Path,
+        heads: Option<&TrainedHeads>,
+        path: kernels::Path,
+    ) -> Result<Arc<Self>, EngineError> {
         let manifest = ManifestFile::read(folder)?;
         let files = manifest.manifest.encoder.clone();
         let name = |file: &str| folder.join(file).display().to_string();
@@ -94,38 +139,22 @@ impl Models {
         let bytes = manifest.load(&head_files.weights, &head_files.weights_sha256)?;
         let tensors = SafeTensors::deserialize(&bytes)
             .map_err(|error| bad(&head_files.weights, format!("not a safetensors file: {error}")))?;
-        let optional =
-            |head: &str, kind: HeadKind, codebook: Option<&str>| -> Result<Option<LinearHead>, EngineError> {
-                let Some(entry) = manifest.head(head).filter(|entry| entry.codebook.as_deref() == codebook) else {
-                    return Ok(None);
-                };
-                if entry.kind != kind {
-                    return Err(bad("manifest.toml", format!("head `{head}` should be {kind:?}").to_lowercase()));
-                }
-                LinearHead::read(&tensors, &name(&head_files.weights), entry, weights.width()).map(Some)
-            };
-        let required = |head: &str, kind: HeadKind, codebook: Option<&str>| {
-            optional(head, kind, codebook)?.ok_or_else(|| {
-                let whose = codebook.map(|id| format!(" of codebook `{id}`")).unwrap_or_default();
-                bad("manifest.toml", format!("head `{head}`{whose} is missing"))
-            })
+        let required = |head: &str, kind: HeadKind| {
+            let entry =
+                manifest.head(head).ok_or_else(|| bad("manifest.toml", format!("head `{head}` is missing")))?;
+            if entry.kind != kind {
+                return Err(bad("manifest.toml", format!("head `{head}` should be {kind:?}").to_lowercase()));
+            }
+            LinearHead::read(&tensors, &name(&head_files.weights), entry, weights.width())
         };
         let general = GeneralHeads {
-            abuse: required("abuse", HeadKind::Multilabel, None)?,
-            spam: required("spam", HeadKind::Multilabel, None)?,
-            safeguarding: required("safeguarding", HeadKind::Multilabel, None)?,
-            polarity: required("polarity", HeadKind::Multiclass, None)?,
+            abuse: required("abuse", HeadKind::Multilabel)?,
+            spam: required("spam", HeadKind::Multilabel)?,
+            safeguarding: required("safeguarding", HeadKind::Multilabel)?,
+            polarity: required("polarity", HeadKind::Multiclass)?,
         };
-        let codebook = match codebook {
-            None => None,
-            Some(_) => Some(CodebookHeads {
-                themes: required("themes", HeadKind::Multilabel, codebook)?,
-                stance: optional("stance", HeadKind::Multiclass, codebook)?,
-                attitude: optional("attitude", HeadKind::Multiclass, codebook)?,
-                tone: optional("tone", HeadKind::Multiclass, codebook)?,
-                off_topic: optional("off_topic", HeadKind::Multilabel, codebook)?,
-            }),
-        };
+        let codebook =
+            heads.map(|heads| CodebookHeads::new(heads, &files.weights_sha256, weights.width())).transpose()?;
         Ok(Arc::new(Self { manifest, weights, tokenizer, special, general, codebook }))
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod codebook;
 pub mod consultation;
+pub mod examples;
 pub mod keys;
 pub mod policy;
 pub mod rabbitmq;

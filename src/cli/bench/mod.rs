@@ -56,7 +56,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let (manifest, rulebook) = common.rulebook(&settings)?;
     let rulebook = Arc::new(rulebook);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let models = Models::load(&manifest.folder, rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str()))?;
+    let models = Models::load(&manifest.folder, rulebook.heads.as_deref())?;
     if arguments.amqp.is_some() {
         let defaults = super::service::defaults(&settings, &rulebook.consultation.id, "bench")?;
         let mut config = app::rabbit_config(&settings, arguments.amqp.as_deref(), defaults).map_err(Failure::Usage)?;
