@@ -13,6 +13,7 @@ pub mod app;
 pub mod assess;
 pub mod broker;
 pub mod cli;
+pub mod codebook;
 pub mod domain;
 pub mod engine;
 pub mod eval;

@@ -18,6 +18,7 @@ mod assess;
 mod bench;
 mod broker;
 mod check_config;
+mod codebook;
 mod doctor;
 mod eval;
 mod files;
@@ -95,6 +96,8 @@ enum Command {
     Assess(assess::Arguments),
     /// Measure the judgement against labelled comments, beside other systems
     Eval(eval::Arguments),
+    /// Check, train and measure what comments are coded by
+    Codebook(codebook::Arguments),
     /// Measure the encoder alone and the whole line on this machine
     Bench(bench::Arguments),
     /// Check settings, policy, codebook and models, and name every problem
@@ -149,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Report(arguments) => report::run(&cli.common, arguments),
         Command::Assess(arguments) => assess::run(&cli.common, arguments),
         Command::Eval(arguments) => eval::run(&cli.common, arguments),
+        Command::Codebook(arguments) => codebook::run(&cli.common, arguments),
         Command::Bench(arguments) => bench::run(&cli.common, arguments),
         Command::Run(arguments) => run::run(&cli.common, arguments),
         Command::Worker(arguments) => worker::run(&cli.common, arguments),

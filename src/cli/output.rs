@@ -161,14 +161,23 @@ pub async fn write(
     Ok(export::write_all(storage.store.as_ref(), rulebook, options).await?)
 }
 
-/// The measured figures of the heads that this rulebook uses, from the manifest.
+/// The measured figures of the heads that this rulebook uses, from the codebook's heads and the manifest.
 fn reliability(manifest: &ManifestFile, rulebook: &Rulebook) -> Vec<Reliability> {
-    let codebook = rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str());
     let mut notes = Vec::new();
+    for figure in rulebook.heads.iter().flat_map(|heads| &heads.figures) {
+        notes.push(Reliability {
+            name: figure.name.clone(),
+            figure: figure.value,
+            interval: Some((figure.low, figure.high)),
+            n: figure.rows as u64,
+            data: if figure.held_out {
+                "comments that the heads never trained on".to_owned()
+            } else {
+                "cross-validation: each comment judged by heads trained without it".to_owned()
+            },
+        });
+    }
     for head in &manifest.manifest.head {
-        if head.codebook.is_some() && head.codebook.as_deref() != codebook {
-            continue;
-        }
         for (name, metric) in &head.metrics {
             let number = |key: &str| {
                 metric.get(key).and_then(|value| value.as_float().or_else(|| value.as_integer().map(|n| n as f64)))

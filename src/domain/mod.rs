@@ -7,6 +7,7 @@ pub mod assessment;
 pub mod codebook;
 pub mod comment;
 pub mod decision;
+pub mod heads;
 pub mod opinion;
 pub mod policy;
 pub mod reading;

@@ -1,9 +1,11 @@
 //! Everything that shapes a judgement, under one version.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::codebook::Codebook;
 use super::comment::ConsultationId;
+use super::heads::TrainedHeads;
 use super::policy::Policy;
 
 /// A hash over models, policy, thresholds, codebook and judging code.
@@ -47,6 +49,8 @@ pub struct Rulebook {
     pub policy: Policy,
     /// The list of themes; `None` judges a bare text.
     pub codebook: Option<Codebook>,
+    /// What was trained for the codebook; always there where a codebook is.
+    pub heads: Option<Arc<TrainedHeads>>,
     /// Languages (ISO 639-1) that the models were measured on.
     pub languages: Vec<String>,
     /// Version of the models.

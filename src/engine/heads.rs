@@ -6,16 +6,10 @@
 use safetensors::{Dtype, SafeTensors};
 
 use super::manifest::{Head, HeadKind};
+use crate::domain::heads::{HeadCalibration, TrainedHead};
 use crate::domain::reading::SurfaceFeatures;
 use crate::domain::score::Probability;
 use crate::pipeline::ports::EngineError;
-
-enum Calibration {
-    /// Per label: `p = sigmoid(a * logit + b)` (Platt, 1999).
-    Platt(Vec<(f32, f32)>),
-    /// One temperature: `p = softmax(logits / t)` (Guo et al., 2017).
-    Temperature(f32),
-}
 
 /// One head, ready to use.
 pub struct LinearHead {
@@ -25,7 +19,7 @@ pub struct LinearHead {
     width: usize,
     weight: Vec<f32>,
     bias: Vec<f32>,
-    calibration: Calibration,
+    calibration: HeadCalibration,
     /// Index into the surface features, mean, standard deviation and the weights per label.
     features: Vec<Feature>,
 }
@@ -77,7 +71,7 @@ impl LinearHead {
             }
         }
         let calibration = match head.kind {
-            HeadKind::Multilabel => Calibration::Platt(
+            HeadKind::Multilabel => HeadCalibration::Platt(
                 floats("calibration", &[labels, 2])?.as_chunks::<2>().0.iter().map(|[a, b]| (*a, *b)).collect(),
             ),
             HeadKind::Multiclass => {
@@ -85,7 +79,7 @@ impl LinearHead {
                 if temperature <= 0.0 {
                     return Err(bad(format!("`{}.temperature` is {temperature}, not above zero", head.name)));
                 }
-                Calibration::Temperature(temperature)
+                HeadCalibration::Temperature(temperature)
             }
         };
         Ok(Self {
@@ -97,6 +91,24 @@ impl LinearHead {
             calibration,
             features,
         })
+    }
+
+    /// The part of a codebook's head that reads the pooled vector; [`Lexicon`] reads the words.
+    ///
+    /// [`Lexicon`]: super::lexicon::Lexicon
+    pub fn trained(head: &TrainedHead) -> Self {
+        Self {
+            labels: head.labels.clone(),
+            kind: match head.calibration {
+                HeadCalibration::Platt(_) => HeadKind::Multilabel,
+                HeadCalibration::Temperature(_) => HeadKind::Multiclass,
+            },
+            width: head.dense.len() / head.labels.len().max(1),
+            weight: head.dense.clone(),
+            bias: head.bias.clone(),
+            calibration: head.calibration.clone(),
+            features: Vec::new(),
+        }
     }
 
     /// Whether the labels exclude each other.
@@ -117,7 +129,7 @@ impl LinearHead {
     /// The logit at which a label of a multilabel head is as likely as not; zero for other heads.
     pub fn even_logit(&self, label: usize) -> f32 {
         match &self.calibration {
-            Calibration::Platt(pairs) if pairs[label].0.abs() > 1e-6 => -pairs[label].1 / pairs[label].0,
+            HeadCalibration::Platt(pairs) if pairs[label].0.abs() > 1e-6 => -pairs[label].1 / pairs[label].0,
             _ => 0.0,
         }
     }
@@ -138,12 +150,12 @@ impl LinearHead {
     /// Calibrated probabilities, one per label.
     pub fn probabilities(&self, logits: &[f32]) -> Vec<Probability> {
         match &self.calibration {
-            Calibration::Platt(pairs) => logits
+            HeadCalibration::Platt(pairs) => logits
                 .iter()
                 .zip(pairs)
                 .map(|(logit, (a, b))| Probability::from_logit(a * logit + b).unwrap_or(Probability::ZERO))
                 .collect(),
-            Calibration::Temperature(temperature) => {
+            HeadCalibration::Temperature(temperature) => {
                 let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let powers: Vec<f32> = logits.iter().map(|logit| ((logit - largest) / temperature).exp()).collect();
                 let total: f32 = powers.iter().sum();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::pipeline::ports::EngineError;
@@ -74,7 +74,7 @@ pub struct HeadFiles {
 }
 
 /// Whether a head's labels exclude each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HeadKind {
     /// Each label on its own.
@@ -95,9 +95,6 @@ pub struct Head {
     /// Surface features behind the pooled vector, by name.
     #[serde(default)]
     pub features: Vec<String>,
-    /// The codebook that it serves; none for heads that every consultation uses.
-    #[serde(default)]
-    pub codebook: Option<String>,
     /// Its version.
     pub version: String,
     /// Its model card.

@@ -14,6 +14,7 @@ pub mod encoding;
 pub mod extra;
 pub mod heads;
 pub mod kernels;
+pub mod lexicon;
 pub mod manifest;
 pub mod models;
 pub mod pool;
@@ -21,6 +22,7 @@ pub mod pool;
 pub mod rust_bert;
 pub mod scorer;
 pub mod spans;
+pub mod trained;
 pub mod windows;
 
 pub use models::Models;

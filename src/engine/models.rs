@@ -14,9 +14,11 @@ use super::encoding::Encoder;
 use super::extra::ExtraModel;
 use super::heads::LinearHead;
 use super::kernels;
+use super::lexicon::Lexicon;
 use super::manifest::{HeadKind, ManifestFile};
 use crate::domain::policy::ExtraScorer;
 use crate::domain::rulebook::Rulebook;
+use crate::domain::heads::TrainedHeads;
 use crate::pipeline::ports::EngineError;
 
 /// Heads that every consultation uses.
@@ -43,6 +45,42 @@ pub struct CodebookHeads {
     pub tone: Option<LinearHead>,
     /// Off topic.
     pub off_topic: Option<LinearHead>,
+    /// What the words add to each of them.
+    pub lexicon: Lexicon,
+}
+
+impl CodebookHeads {
+    fn new(heads: &TrainedHeads, encoder_sha256: &str, width: usize) -> Result<Self, EngineError> {
+        let bad = |problem: String| EngineError::Models {
+            path: format!("heads {} of codebook `{}`", heads.version, heads.codebook),
+            problem,
+        };
+        if !heads.encoder_sha256.eq_ignore_ascii_case(encoder_sha256) {
+            return Err(bad(format!(
+                "were trained on the encoder {} and this one is {}: run `moothall codebook train` on the \
+                 consultation's folder, or restore the models that belong to the heads",
+                short(&heads.encoder_sha256),
+                short(encoder_sha256)
+            )));
+        }
+        let head = |name: &str| heads.head(name).map(LinearHead::trained);
+        if heads.heads.iter().any(|head| head.dense.len() != head.labels.len() * width) {
+            return Err(bad(format!("do not read vectors of {width} numbers")));
+        }
+        Ok(Self {
+            themes: head("themes").ok_or_else(|| bad("hold no themes".to_owned()))?,
+            stance: head("stance"),
+            attitude: head("attitude"),
+            tone: head("tone"),
+            off_topic: head("off_topic"),
+            lexicon: Lexicon::new(heads),
+        })
+    }
+}
+
+/// The start of a checksum, for people.
+fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
 }
 
 /// Encoder, tokeniser and heads, shared by every worker thread.
@@ -66,14 +104,17 @@ pub struct Models {
 impl Models {
     /// Reads and checks the models in `folder` with the heads of the rulebook's codebook, and
     /// the extra scorers of its policy, for the chosen engine.
+    ///
+    /// # Errors
+    /// A file that is missing or has another checksum, and heads that were trained on another encoder.
     pub fn load(folder: &Path, rulebook: &Rulebook, engine: EngineChoice) -> Result<Arc<Self>, EngineError> {
-        let codebook = rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str());
+        let heads = rulebook.heads.as_deref();
         let mut models = match engine {
-            EngineChoice::BuiltIn => Self::read(folder, codebook, |weights, name, config| {
+            EngineChoice::BuiltIn => Self::read(folder, heads, |weights, name, config| {
                 built_in(weights, name, config, kernels::Path::fastest())
             }),
             EngineChoice::RustBert(device) => {
-                Self::read(folder, codebook, |weights, name, config| on_libtorch(weights, name, config, device))
+                Self::read(folder, heads, |weights, name, config| on_libtorch(weights, name, config, device))
             }
         }?;
         let scorers = &rulebook.policy.extra_scorers;
@@ -81,16 +122,21 @@ impl Models {
         Ok(Arc::new(models))
     }
 
+    /// The encoder and the heads that belong to no codebook, on the built-in engine: what new heads are trained with.
+    pub fn load_general(folder: &Path) -> Result<Arc<Self>, EngineError> {
+        Self::load_with(folder, None, kernels::Path::fastest())
+    }
+
     /// As [`Models::load`] with the built-in engine on a chosen instruction path and no extra scorers.
-    pub fn load_with(folder: &Path, codebook: Option<&str>, path: kernels::Path) -> Result<Arc<Self>, EngineError> {
-        Self::read(folder, codebook, |weights, name, config| built_in(weights, name, config, path)).map(Arc::new)
+    pub fn load_with(folder: &Path, heads: Option<&TrainedHeads>, path: kernels::Path) -> Result<Arc<Self>, EngineError> {
+        Self::read(folder, heads, |weights, name, config| built_in(weights, name, config, path)).map(Arc::new)
     }
 
     /// Reads and checks everything; `encoder` makes one of the bytes of its weights, their
     /// name for errors and the bytes of its configuration.
     fn read(
         folder: &Path,
-        codebook: Option<&str>,
+        heads: Option<&TrainedHeads>,
         encoder: impl FnOnce(&[u8], &str, EncoderFile<'_>) -> Result<Arc<dyn Encoder>, EngineError>,
     ) -> Result<Self, EngineError> {
         let manifest = ManifestFile::read(folder)?;
@@ -127,38 +173,22 @@ impl Models {
         let bytes = manifest.load(&head_files.weights, &head_files.weights_sha256)?;
         let tensors = SafeTensors::deserialize(&bytes)
             .map_err(|error| bad(&head_files.weights, format!("not a safetensors file: {error}")))?;
-        let optional =
-            |head: &str, kind: HeadKind, codebook: Option<&str>| -> Result<Option<LinearHead>, EngineError> {
-                let Some(entry) = manifest.head(head).filter(|entry| entry.codebook.as_deref() == codebook) else {
-                    return Ok(None);
-                };
-                if entry.kind != kind {
-                    return Err(bad("manifest.toml", format!("head `{head}` should be {kind:?}").to_lowercase()));
-                }
-                LinearHead::read(&tensors, &name(&head_files.weights), entry, encoder.width()).map(Some)
-            };
-        let required = |head: &str, kind: HeadKind, codebook: Option<&str>| {
-            optional(head, kind, codebook)?.ok_or_else(|| {
-                let whose = codebook.map(|id| format!(" of codebook `{id}`")).unwrap_or_default();
-                bad("manifest.toml", format!("head `{head}`{whose} is missing"))
-            })
+        let required = |head: &str, kind: HeadKind| {
+            let entry =
+                manifest.head(head).ok_or_else(|| bad("manifest.toml", format!("head `{head}` is missing")))?;
+            if entry.kind != kind {
+                return Err(bad("manifest.toml", format!("head `{head}` should be {kind:?}").to_lowercase()));
+            }
+            LinearHead::read(&tensors, &name(&head_files.weights), entry, encoder.width())
         };
         let general = GeneralHeads {
-            abuse: required("abuse", HeadKind::Multilabel, None)?,
-            spam: required("spam", HeadKind::Multilabel, None)?,
-            safeguarding: required("safeguarding", HeadKind::Multilabel, None)?,
-            polarity: required("polarity", HeadKind::Multiclass, None)?,
+            abuse: required("abuse", HeadKind::Multilabel)?,
+            spam: required("spam", HeadKind::Multilabel)?,
+            safeguarding: required("safeguarding", HeadKind::Multilabel)?,
+            polarity: required("polarity", HeadKind::Multiclass)?,
         };
-        let codebook = match codebook {
-            None => None,
-            Some(_) => Some(CodebookHeads {
-                themes: required("themes", HeadKind::Multilabel, codebook)?,
-                stance: optional("stance", HeadKind::Multiclass, codebook)?,
-                attitude: optional("attitude", HeadKind::Multiclass, codebook)?,
-                tone: optional("tone", HeadKind::Multiclass, codebook)?,
-                off_topic: optional("off_topic", HeadKind::Multilabel, codebook)?,
-            }),
-        };
+        let codebook =
+            heads.map(|heads| CodebookHeads::new(heads, &files.weights_sha256, encoder.width())).transpose()?;
         Ok(Self { manifest, encoder, tokenizer, special, general, codebook, extras: Vec::new() })
     }
 }

@@ -7,6 +7,7 @@ use super::encoding::Encode;
 use super::extra::ExtraWorker;
 use super::heads::LinearHead;
 use super::kernels::{self, Packed};
+use super::lexicon::Lexicon;
 use super::models::Models;
 use super::spans::Carrier;
 use super::windows::{Token, tokenize, windows};
@@ -190,6 +191,33 @@ impl Scorer {
         std::hint::black_box(self.encoder.encode(sequences));
     }
 
+    /// The encoder's vector of each reading: the mean over its tokens, windows weighted by
+    /// their length. What a codebook's heads learn from. A blank reading gives zeros.
+    pub fn embed(&mut self, readings: &[&Reading]) -> Vec<Vec<f32>> {
+        let width = self.models.encoder.width();
+        readings
+            .iter()
+            .map(|reading| {
+                let windows = self.window_ids(reading);
+                let mut sum = vec![0.0; width];
+                let mut tokens = 0;
+                for some in windows.chunks(BATCH_TOKENS / 128) {
+                    let sequences: Vec<&[u32]> = some.iter().map(Vec::as_slice).collect();
+                    let count: usize = sequences.iter().map(|ids| ids.len()).sum();
+                    let hidden = self.encoder.encode(&sequences);
+                    for row in hidden.chunks_exact(width).take(count) {
+                        for (sum, value) in sum.iter_mut().zip(row) {
+                            *sum += value;
+                        }
+                    }
+                    tokens += count;
+                }
+                let factor = if reading.blank { 0.0 } else { 1.0 / tokens.max(1) as f32 };
+                sum.into_iter().map(|value| value * factor).collect()
+            })
+            .collect()
+    }
+
     /// The ids of a window between `[CLS]` and `[SEP]`.
     fn with_special(&self, tokens: &[Token], (start, end): (usize, usize)) -> Vec<u32> {
         let mut ids = Vec::with_capacity(end - start + 2);
@@ -310,7 +338,16 @@ impl Scorer {
             ("polarity", text.whole(range(places.polarity, &general.polarity))),
         ];
         if let Some(codebook) = &self.models.codebook {
-            combined.push(("themes", text.any_window(range(places.themes, &codebook.themes))));
+            let words = codebook.lexicon.logits(&reading.judged.text);
+            let with_words = |mut logits: Vec<f32>, place: usize| {
+                // The lexicon's columns begin where the codebook's heads do.
+                for (logit, extra) in logits.iter_mut().zip(&words[place - places.themes..]) {
+                    *logit += extra;
+                }
+                logits
+            };
+            let themes = text.any_window(range(places.themes, &codebook.themes));
+            combined.push(("themes", with_words(themes, places.themes)));
             let whole = [
                 ("stance", &codebook.stance, places.stance),
                 ("attitude", &codebook.attitude, places.attitude),
@@ -319,7 +356,7 @@ impl Scorer {
             ];
             for (name, head, place) in whole {
                 if let Some(head) = head {
-                    combined.push((name, text.whole(range(place, head))));
+                    combined.push((name, with_words(text.whole(range(place, head)), place)));
                 }
             }
         }
@@ -356,18 +393,63 @@ impl Scorer {
         signals.attitude = exclusive(codebook.attitude.as_ref(), logits("attitude"), Attitude::from_key);
         signals.tone = exclusive(codebook.tone.as_ref(), logits("tone"), Tone::from_key);
         let theme_logits = logits("themes").unwrap_or_default();
+        let parts = SentenceWords::of(reading, text, &codebook.lexicon);
         for (label, probability) in codebook.themes.probabilities(theme_logits).into_iter().enumerate() {
             let Some(theme) = ThemeId::new(&codebook.themes.labels[label]) else { continue };
-            let column = text.of_tokens(self.places.themes + label);
+            let mut column = text.of_tokens(self.places.themes + label);
+            parts.add_to(&mut column, label);
             let carrier = Carrier { tokens: &text.tokens, logits: &column, sentences: &reading.sentences };
             let part = carrier.sentences(codebook.themes.even_logit(label));
             let attitude = codebook.attitude.as_ref().zip(part).and_then(|(head, part)| {
-                distribution(head, &text.part(part, range(self.places.attitude, head)), Attitude::from_key)
+                let mut logits = text.part(part, range(self.places.attitude, head));
+                parts.add_mean(part, self.places.attitude - self.places.themes, &mut logits);
+                distribution(head, &logits, Attitude::from_key)
             });
             let span = part.and_then(|part| original(reading, &carrier, part));
             signals.themes.push(ThemeScore { theme, score: Score { probability, span }, attitude });
         }
         signals
+    }
+}
+
+/// What the words of each sentence add to a codebook's heads, so that a sentence is
+/// scored as a text of its own would be.
+struct SentenceWords {
+    /// Token range of a sentence and its lexicon's logits.
+    sentences: Vec<((usize, usize), Vec<f32>)>,
+}
+
+impl SentenceWords {
+    fn of(reading: &Reading, text: &TextLogits, lexicon: &Lexicon) -> Self {
+        let judged = &reading.judged.text;
+        let carrier = Carrier { tokens: &text.tokens, logits: &[], sentences: &reading.sentences };
+        let bytes: Vec<usize> = judged.char_indices().map(|(byte, _)| byte).chain([judged.len()]).collect();
+        let slice = |span: Span| &judged[bytes[span.start.min(bytes.len() - 1)]..bytes[span.end.min(bytes.len() - 1)]];
+        let sentences = carrier.sentence_tokens();
+        let sentences = sentences
+            .into_iter()
+            .map(|range| (range, carrier.characters(range).map(|span| lexicon.logits(slice(span))).unwrap_or_default()))
+            .collect();
+        Self { sentences }
+    }
+
+    /// Adds to each token's logit what its sentence's words say.
+    fn add_to(&self, tokens: &mut [f32], column: usize) {
+        for ((start, end), logits) in &self.sentences {
+            let extra = logits.get(column).copied().unwrap_or(0.0);
+            tokens[*start..*end].iter_mut().for_each(|logit| *logit += extra);
+        }
+    }
+
+    /// Adds the mean over the tokens of a part, from column `first` on.
+    fn add_mean(&self, (start, end): (usize, usize), first: usize, logits: &mut [f32]) {
+        let total = (end - start).max(1) as f32;
+        for ((from, to), words) in &self.sentences {
+            let share = (*to).min(end).saturating_sub((*from).max(start)) as f32 / total;
+            for (logit, extra) in logits.iter_mut().zip(words.iter().skip(first)) {
+                *logit += share * extra;
+            }
+        }
     }
 }
 
@@ -431,9 +513,14 @@ mod tests {
     use super::*;
     use crate::domain::reading::{JudgedText, Language, SurfaceFeatures};
     use crate::engine::kernels::Path as Instructions;
+    use crate::engine::trained;
 
     fn models(path: Instructions) -> Arc<Models> {
-        Models::load_with(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), Some("mentoring"), path).unwrap()
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = root.join("config/mentoring/heads");
+        let active = trained::active(&folder).unwrap().unwrap();
+        let heads = trained::read(&folder.join(active)).unwrap();
+        Models::load_with(&root.join("models"), Some(&heads), path).unwrap()
     }
 
     /// A reading whose judged text is the text itself, in sentences that end with a full stop.
@@ -483,11 +570,6 @@ mod tests {
                 ("spam", scorer.places.spam),
                 ("safeguarding", scorer.places.safeguarding),
                 ("polarity", scorer.places.polarity),
-                ("themes", scorer.places.themes),
-                ("stance", scorer.places.stance),
-                ("attitude", scorer.places.attitude),
-                ("tone", scorer.places.tone),
-                ("off_topic", scorer.places.off_topic),
             ];
             for (entry, text) in reference.iter().zip(&texts) {
                 let ids: Vec<u64> = entry["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();

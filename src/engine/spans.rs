@@ -19,7 +19,7 @@ pub struct Carrier<'a> {
 
 impl Carrier<'_> {
     /// Token range of each sentence that has tokens.
-    fn sentence_tokens(&self) -> Vec<(usize, usize)> {
+    pub fn sentence_tokens(&self) -> Vec<(usize, usize)> {
         let mut ranges = Vec::new();
         let mut from = 0;
         for sentence in self.sentences {

@@ -89,6 +89,7 @@ pub fn rulebook(themes: Option<usize>) -> Rulebook {
                 organic: ThemeId::new("organic").unwrap(),
             }),
         }),
+        heads: None,
         languages: vec!["en".to_owned()],
         model_version: "2026-03".to_owned(),
         off_topic_from: Some(p(0.7)),

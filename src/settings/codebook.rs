@@ -12,6 +12,8 @@ pub fn read(file: &str, text: &str, points: OperatingPoints<'_>, problems: &mut 
     let id = keys.required_text("id");
     let version = keys.required_text("version");
     let stance = keys.table("stance");
+    // What it holds is read by `examples`, which needs the files around it.
+    let _ = keys.table("training");
     let entries = keys.tables("theme");
     if entries.is_empty() {
         keys.wrong("theme", "is missing: a codebook has at least one [[theme]]");
@@ -72,7 +74,9 @@ fn read_theme(
         let name = keys.text("at").unwrap_or_else(|| "tag".to_owned());
         let number = id.as_ref().and_then(|id| points(id.as_str(), &name)).and_then(Probability::new);
         if let (None, Some(id)) = (number, &id) {
-            keys.wrong("at", format!("is `{name}`, and the models' manifest has no operating point `{name}` for `{id}`; give `tag_from = 0.5`"));
+            keys.wrong("at", format!(
+                "is `{name}`, and no heads were trained for `{id}`: run `moothall codebook train` on the consultation's folder"
+            ));
         }
         number
     };

@@ -5,6 +5,7 @@
 
 pub mod codebook;
 pub mod consultation;
+pub mod examples;
 pub mod extra;
 pub mod keys;
 pub mod policy;

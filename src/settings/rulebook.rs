@@ -1,19 +1,25 @@
 //! A consultation's folder and the models' manifest to one [`Rulebook`].
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::keys::Problems;
+use super::policy::OperatingPoints;
 use super::{codebook, consultation, policy};
 use crate::domain::policy::ExtraScorer;
+use crate::domain::codebook::Codebook;
+use crate::domain::heads::TrainedHeads;
 use crate::domain::rulebook::{Consultation, PipelineVersion, Rulebook};
 use crate::domain::score::Probability;
 use crate::engine::manifest::ManifestFile;
+use crate::engine::trained;
+use crate::pipeline::ports::EngineError;
 
 /// Changes whenever the judging code gives another answer to the same text,
 /// models and settings, so that cached judgements are not mixed.
-const JUDGING_CODE: &str = "2";
+const JUDGING_CODE: &str = "3";
 
 /// The texts of a consultation's files.
 #[derive(Clone, Debug)]
@@ -26,6 +32,19 @@ pub struct RulebookFiles {
     pub policy: String,
     /// `codebook.toml`, unless bare texts are judged.
     pub codebook: Option<String>,
+    /// Where the codebook's trained heads are.
+    pub heads: HeadFiles,
+}
+
+/// Where trained heads are.
+#[derive(Clone, Debug)]
+pub enum HeadFiles {
+    /// There is no codebook.
+    None,
+    /// `heads` beside the codebook, with all versions.
+    Folder(PathBuf),
+    /// Compiled in: description and weights.
+    BuiltIn(&'static [u8], &'static [u8]),
 }
 
 impl RulebookFiles {
@@ -47,12 +66,18 @@ impl RulebookFiles {
                 consultation: include_str!("../../config/mentoring/consultation.toml").to_owned(),
                 policy: include_str!("../../config/mentoring/policy.toml").to_owned(),
                 codebook: Some(include_str!("../../config/mentoring/codebook.toml").to_owned()),
+                // The version that `heads/active.toml` names; build.rs puts it into the path.
+                heads: HeadFiles::BuiltIn(
+                    include_bytes!(concat!(env!("MOOTHALL_MENTORING_HEADS"), "/heads.toml")),
+                    include_bytes!(concat!(env!("MOOTHALL_MENTORING_HEADS"), "/heads.safetensors")),
+                ),
             }),
             "none" => Ok(Self {
                 origin: "built-in/none".to_owned(),
                 consultation: include_str!("../../config/none/consultation.toml").to_owned(),
                 policy: include_str!("../../config/none/policy.toml").to_owned(),
                 codebook: None,
+                heads: HeadFiles::None,
             }),
             _ => {
                 problems.add(
@@ -85,8 +110,45 @@ impl RulebookFiles {
             origin: folder.display().to_string(),
             consultation: consultation.unwrap_or_default(),
             policy: policy.unwrap_or_default(),
+            heads: if codebook.is_some() { HeadFiles::Folder(folder.join("heads")) } else { HeadFiles::None },
             codebook,
         })
+    }
+
+    /// The heads in force. What is wrong with them is added to `problems`.
+    fn heads(&self, problems: &mut Problems) -> Option<TrainedHeads> {
+        let found = match &self.heads {
+            HeadFiles::None => return None,
+            HeadFiles::BuiltIn(description, weights) => {
+                trained::parse(&format!("{}/heads", self.origin), description, weights)
+            }
+            HeadFiles::Folder(folder) => match trained::active(folder) {
+                Ok(Some(version)) => trained::read(&folder.join(version)),
+                Ok(None) => {
+                    problems.add(
+                        &folder.join(trained::ACTIVE).display().to_string(),
+                        "",
+                        format!(
+                            "is missing, as nothing was trained for this codebook: run `moothall codebook train {}`",
+                            self.origin
+                        ),
+                    );
+                    return None;
+                }
+                Err(error) => Err(error),
+            },
+        };
+        match found {
+            Ok(heads) => Some(heads),
+            Err(EngineError::Models { path, problem }) => {
+                problems.add(&path, "", problem);
+                None
+            }
+            Err(error) => {
+                problems.add(&self.origin, "heads", error.to_string());
+                None
+            }
+        }
     }
 }
 
@@ -104,41 +166,26 @@ pub fn load_consultation(files: &RulebookFiles) -> Result<Consultation, Problems
 pub fn load_rulebook(files: &RulebookFiles, manifest: &ManifestFile) -> Result<Rulebook, Problems> {
     let mut problems = Problems::default();
     let name = |file: &str| format!("{}/{file}", files.origin);
-    let points = |label: &str, point: &str| manifest.operating_point(label, point);
+    let heads = files.heads(&mut problems);
+    let points = |label: &str, point: &str| {
+        let trained = heads.as_ref().filter(|_| point == "tag").and_then(|heads| heads.points.get(label).copied());
+        trained.or_else(|| manifest.operating_point(label, point))
+    };
     let consultation = consultation::read(&name("consultation.toml"), &files.consultation, &mut problems);
     let policy = policy::read(&name("policy.toml"), &files.policy, &points, &mut problems);
-    let codebook =
-        files.codebook.as_ref().and_then(|text| codebook::read(&name("codebook.toml"), text, &points, &mut problems));
-    let mut off_topic_from = None;
-    if let Some(codebook) = &codebook {
-        let heads: Vec<_> = manifest
-            .manifest
-            .head
-            .iter()
-            .filter(|head| head.codebook.as_deref() == Some(codebook.id.as_str()))
-            .collect();
-        let known: Vec<&String> =
-            heads.iter().filter(|head| head.name == "themes").flat_map(|head| &head.labels).collect();
-        for theme in &codebook.themes {
-            if !known.iter().any(|label| *label == theme.id.as_str()) {
-                problems.add(
-                    &name("codebook.toml"),
-                    format!("theme `{}`", theme.id),
-                    format!(
-                        "has no head in the models (codebook `{}` has: {})",
-                        codebook.id,
-                        known.iter().map(|label| label.as_str()).collect::<Vec<_>>().join(", ")
-                    ),
-                );
-            }
-        }
-        if heads.iter().any(|head| head.name == "off_topic") {
-            off_topic_from = manifest.operating_point("off_topic", "tag").and_then(Probability::new);
-        }
+    // Without heads every theme would only say once more that there are none.
+    let codebook = files.codebook.as_ref().and_then(|text| {
+        let any = |_: &str, _: &str| Some(0.5);
+        let points: OperatingPoints<'_> = if heads.is_some() { &points } else { &any };
+        codebook::read(&name("codebook.toml"), text, points, &mut problems)
+    });
+    if let (Some(codebook), Some(heads)) = (&codebook, &heads) {
+        check_heads(&name("codebook.toml"), &files.origin, codebook, heads, &mut problems);
     }
+    let off_topic_from = heads.as_ref().and_then(|heads| Probability::new(*heads.points.get("off_topic")?));
     let problems = problems;
     let Some(consultation) = consultation else { return Err(problems) };
-    let version = version(files, manifest, &policy.extra_scorers);
+    let version = version(files, manifest, heads.as_ref(), &policy.extra_scorers);
     let rulebook = Rulebook {
         policy,
         languages: manifest.manifest.encoder.languages.clone(),
@@ -146,17 +193,45 @@ pub fn load_rulebook(files: &RulebookFiles, manifest: &ManifestFile) -> Result<R
         off_topic_from,
         version,
         codebook,
+        heads: heads.map(Arc::new),
         consultation,
     };
     problems.or(rulebook)
 }
 
+/// The heads serve this codebook, and every theme has one.
+fn check_heads(file: &str, origin: &str, codebook: &Codebook, heads: &TrainedHeads, problems: &mut Problems) {
+    let again = format!("run `moothall codebook train {origin}`");
+    if heads.codebook != codebook.id {
+        let message = format!("is `{}`, and its heads {} are those of `{}`: {again}", codebook.id, heads.version, heads.codebook);
+        problems.add(file, "id", message);
+        return;
+    }
+    let labels = heads.head("themes").map(|head| head.labels.as_slice()).unwrap_or_default();
+    for theme in &codebook.themes {
+        if !labels.iter().any(|label| label == theme.id.as_str()) {
+            let message = format!("has no head in version {}: {again}", heads.version);
+            problems.add(file, format!("theme `{}`", theme.id), message);
+        }
+    }
+    for label in labels.iter().filter(|label| !codebook.themes.iter().any(|theme| theme.id.as_str() == *label)) {
+        let message = format!("no longer has `{label}`, for which the heads {} were trained: {again}", heads.version);
+        problems.add(file, "theme", message);
+    }
+}
+
 /// SHA-256 over everything that shapes a judgement, shortened to 16 hex digits.
 /// Titles and contacts do not shape one; they stay out. Nor does the choice of engine:
 /// all of them give the same answers from the same files.
-fn version(files: &RulebookFiles, manifest: &ManifestFile, extras: &[ExtraScorer]) -> PipelineVersion {
+fn version(
+    files: &RulebookFiles,
+    manifest: &ManifestFile,
+    heads: Option<&TrainedHeads>,
+    extras: &[ExtraScorer],
+) -> PipelineVersion {
     let mut hash = Sha256::new();
-    let parts = [JUDGING_CODE, &manifest.sha256, &files.policy, files.codebook.as_deref().unwrap_or("")];
+    let heads = heads.map_or("", |heads| heads.sha256.as_str());
+    let parts = [JUDGING_CODE, &manifest.sha256, &files.policy, files.codebook.as_deref().unwrap_or(""), heads];
     for part in parts.into_iter().chain(extras.iter().map(|extra| extra.sha256.as_str())) {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());

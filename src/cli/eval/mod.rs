@@ -265,7 +265,7 @@ impl<'a> Bench<'a> {
     fn judged(&mut self, set: &SetFile, place: usize, labelled: &Labelled) -> Result<Vec<Option<Answer>>, Failure> {
         if self.judge.as_ref().is_none_or(|(at, _)| *at != place) {
             let Place { manifest, rulebook, .. } = &self.places[place];
-            let judge = LineJudge::start(&manifest.folder, Arc::clone(rulebook), self.threads())?;
+            let judge = LineJudge::start(&manifest.folder, Arc::clone(rulebook), self.settings.engine, self.threads())?;
             self.judge = Some((place, judge));
         }
         let Some((_, judge)) = &self.judge else { return Ok(Vec::new()) };
