@@ -128,7 +128,7 @@ def data_card():
     import data
     rows = list(data.authored_rows())
     by_file = Counter(r.sources[0] for r in rows)
-    moderation = Counter(r.meta["moderation"] or "not labelled" for r in rows)
+    moderation = Counter(r.meta.get("moderation") or "not labelled" for r in rows)
     themes = Counter(t for r in rows for t in data.THEMES if r.y.get(t) == 1)
     parts = Counter(r.part for r in rows)
 
