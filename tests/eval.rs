@@ -197,20 +197,20 @@ fn the_table_of_a_tiny_set_is_this_one() {
     let expected = "\
 4 rows, consultation mentoring)
 note: Judgements of ours are read from ours.jsonl.
-label  rows  positive  measure                       Moothall
------  ----  --------  ----------------------------  --------
-toxic     4         2  ROC AUC                          0.750
-                       average precision                0.833
-                       recall at 2 % false positives    0.500
-                       precision at 0.5                 0.667
-                       recall at 0.5                    1.000
-                       F1 at 0.5                        0.800
-                       calibration error                0.325
-                       Spearman's correlation           0.632
-tone      4         –  accuracy                         0.750
-                       macro-recall                     0.750
-                       macro-F1                         0.833
-                       calibration error                0.000
+label  rows  positive  measure                        Moothall
+-----  ----  --------  -----------------------------  --------
+toxic     4         2  ROC AUC                           0.750
+                       average precision                 0.833
+                       recall at 2 % false positives     0.500
+                       precision at 0.5                  0.667
+                       recall at 0.5                     1.000
+                       F1 at 0.5                         0.800
+                       calibration error                 0.325
+                       Spearman's correlation            0.632
+tone      4         –  accuracy                          0.750
+                       macro-recall                      0.750
+                       macro-F1                          0.833
+                       calibration error                 0.000
 ";
     // The manifest's own point changes with the models.
     let ours = |line: &&str| !line.contains(" at 0.") || line.contains("at 0.5 ");
@@ -225,17 +225,17 @@ warm            0      0         0         0     2        0
 ";
     assert!(said.contains(confusion), "{said}");
     let verdicts = "\
-comments    rows  accepted           held                rejected         escalated
-----------  ----  -----------------  ------------------  ---------------  ---------------
-all            4  25.0 [4.6, 69.9]   75.0 [30.1, 95.4]   0.0 [0.0, 49.0]  0.0 [0.0, 49.0]
-toxic: yes     2  0.0 [0.0, 65.8]    100.0 [34.2, 100.0]  0.0 [0.0, 65.8]  0.0 [0.0, 65.8]
-toxic: no      2  50.0 [9.5, 90.5]   50.0 [9.5, 90.5]    0.0 [0.0, 65.8]  0.0 [0.0, 65.8]
+comments    rows  accepted          held                 rejected         escalated
+----------  ----  ----------------  -------------------  ---------------  ---------------
+all            4  25.0 [4.6, 69.9]  75.0 [30.1, 95.4]    0.0 [0.0, 49.0]  0.0 [0.0, 49.0]
+toxic: yes     2  0.0 [0.0, 65.8]   100.0 [34.2, 100.0]  0.0 [0.0, 65.8]  0.0 [0.0, 65.8]
+toxic: no      2  50.0 [9.5, 90.5]  50.0 [9.5, 90.5]     0.0 [0.0, 65.8]  0.0 [0.0, 65.8]
 ";
     assert!(said.contains(verdicts), "{said}");
     let worst = "\
-label  id  gold  answer    score
------  --  ----  --------  -----
-toxic  b   no    too high  0.700
+label  id  gold   answer    score
+-----  --  -----  --------  -----
+toxic  b   no     too high  0.700
 tone   c   angry  critical  0.750
 ";
     assert!(said.contains(worst), "{said}");
@@ -369,7 +369,7 @@ fn a_suite_measures_several_files_and_writes_the_same_report_twice() {
     for expected in [
         "# Two\n\nMade up.\n",
         "## a\n\n2 rows, judged by consultation `mentoring`.\n",
-        "| toxic | 2 | 1 | ROC AUC | 1.000 [",
+        "| toxic | 2 | 1 | ROC AUC | 1.000",
         "## Mood\n\n2 rows, judged by consultation `none`. Two rows.\n",
         "| sentiment | 2 | – | accuracy | 0.500 [0.000, 1.000] |",
     ] {

@@ -179,6 +179,11 @@ pub fn read(
             continue;
         }
         let mut told = |problem: String| problems.add(format!("{name}, line {}: {problem}", at + 1));
+        // A list would be taken for the fields in order.
+        if !bytes.trim_ascii().starts_with(b"{") {
+            told("not as `assess` prints it: no JSON object".to_owned());
+            continue;
+        }
         let line: Line = match serde_json::from_slice(&bytes) {
             Ok(line) => line,
             Err(error) if error.is_data() => {

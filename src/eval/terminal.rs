@@ -57,11 +57,13 @@ fn aligned(grid: &Grid) -> String {
         cells.chain([grid.head[at].0.chars().count()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..grid.head.len()).map(width).collect();
+    // Figures with intervals begin under each other; bare figures end so.
+    let ended = |at: usize| grid.head[at].1 && !grid.rows.iter().any(|row| row[at].contains('['));
+    let right: Vec<bool> = (0..grid.head.len()).map(ended).collect();
     let line = |cells: &mut dyn Iterator<Item = &str>| {
         let mut line = String::new();
-        for ((cell, width), (_, figures)) in cells.zip(&widths).zip(&grid.head) {
-            // An interval begins where its figure does, so figures with one stand to the left.
-            if *figures && !cell.contains('[') {
+        for ((cell, width), right) in cells.zip(&widths).zip(&right) {
+            if *right {
                 let _ = write!(line, "{cell:>width$}  ");
             } else {
                 let _ = write!(line, "{cell:<width$}  ");
