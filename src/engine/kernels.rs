@@ -340,6 +340,57 @@ impl Tile {
     }
 }
 
+/// Multiplies and adds `steps` times in registers alone, on as many sums as hide the wait for
+/// one: the most that one core can do on this path. Returns the floating-point operations done.
+///
+/// # Panics
+/// When this processor lacks the path's instructions.
+pub fn operate(path: Path, steps: usize) -> f64 {
+    #[inline(always)]
+    unsafe fn chains<V: Vector, const CHAINS: usize>(steps: usize) -> f64 {
+        // SAFETY: the callers below saw that the processor has the instructions; `out` has room for 16.
+        unsafe {
+            let factor = V::splat(std::hint::black_box(0.999));
+            let mut sums = [V::splat(std::hint::black_box(0.001)); CHAINS];
+            for _ in 0..steps {
+                for sum in &mut sums {
+                    *sum = sum.times_plus(factor, factor);
+                }
+            }
+            let mut out = [0.0f32; 16];
+            for sum in sums {
+                sum.store(out.as_mut_ptr());
+                std::hint::black_box(&out);
+            }
+        }
+        (2 * V::LANES * CHAINS * steps) as f64
+    }
+    assert!(path.is_available(), "{path:?} needs instructions that this processor lacks");
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m256, __m512};
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2(steps: usize) -> f64 {
+            // SAFETY: this function may only be called where the instructions are.
+            unsafe { chains::<__m256, 12>(steps) }
+        }
+        #[target_feature(enable = "avx512f")]
+        fn avx512(steps: usize) -> f64 {
+            // SAFETY: as above.
+            unsafe { chains::<__m512, 12>(steps) }
+        }
+        match path {
+            Path::Portable => {}
+            // SAFETY: the instructions were asserted above.
+            Path::Avx2 => return unsafe { avx2(steps) },
+            // SAFETY: the instructions were asserted above.
+            Path::Avx512 => return unsafe { avx512(steps) },
+        }
+    }
+    // SAFETY: plain Rust needs no instructions that may be missing.
+    unsafe { chains::<Plain, 4>(steps) }
+}
+
 /// A vector register. The methods are compiled inside the functions that switch its instructions on.
 trait Vector: Copy {
     /// Floats in it; a panel is two vectors wide.

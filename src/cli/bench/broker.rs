@@ -2,7 +2,7 @@
 //! and acknowledges with the same confirms: how much of the broker is left.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -14,7 +14,9 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{Channel, Confirmation};
 
-use super::{Took, comments, encoder_alone, median, processor_time, texts};
+use super::clock::{Stopwatch, Took};
+use super::line::{comments, encoder_alone};
+use super::texts::texts;
 use crate::app::{LineJudge, Storage};
 use crate::broker::rabbitmq::{Lane, RabbitConfig, RabbitPublisher, RabbitQueue, short};
 use crate::cli::Failure;
@@ -114,7 +116,7 @@ impl BrokerBench<'_> {
         let deliveries = channel.basic_consume(queue, short("bare"), options, FieldTable::default()).await?;
         // Both sides are connected and subscribed before the clock starts.
         self.fill(config, count, seed).await?;
-        let started = (Instant::now(), processor_time()?);
+        let watch = Stopwatch::start()?;
         let exchange = short(&config.names.out_exchange);
         let mut done = deliveries
             .take(count)
@@ -138,7 +140,7 @@ impl BrokerBench<'_> {
                 return Err(anyhow::anyhow!("a message of the bare client was refused or not acknowledged").into());
             }
         }
-        let took = Took { wall: started.0.elapsed(), processor: processor_time()?.saturating_sub(started.1) };
+        let took = watch.took()?;
         drop(done);
         // Answered after the last acknowledgement: a connection that is closed at once may drop some.
         channel.basic_cancel(short("bare"), BasicCancelOptions::default()).await?;
@@ -203,7 +205,7 @@ impl BrokerBench<'_> {
                 settings: RelaySettings::default(),
             };
             self.fill(config, count, seed).await.map_err(Failure::into_error)?;
-            let started = (Instant::now(), processor_time()?);
+            let watch = Stopwatch::start()?;
             let (store, stop) = (Arc::clone(&storage.store), shutdown.stop_intake.clone());
             // The service ends when it is asked to; here, when every result is confirmed.
             let watching = async move {
@@ -219,7 +221,7 @@ impl BrokerBench<'_> {
             let (watched, (), ()) =
                 tokio::join!(watching, worker::run_two(&deps, &shutdown), outbox::run(&relay, &shutdown, &last));
             watched?;
-            let took = Took { wall: started.0.elapsed(), processor: processor_time()?.saturating_sub(started.1) };
+            let took = watch.took()?;
             queue.close().await;
             let backlog = storage.store.backlog(Some(COMMENT_ASSESSED)).await?;
             anyhow::ensure!(backlog.unsent == 0, "{} results were not sent", backlog.unsent);
@@ -297,4 +299,10 @@ async fn clean(config: &Arc<RabbitConfig>) -> Result<(), Failure> {
     }
     connection.close(200, "bye".into()).await?;
     Ok(())
+}
+
+/// The round in the middle by processor time.
+fn median(mut rounds: Vec<Took>) -> Took {
+    rounds.sort_by_key(|round| round.processor);
+    rounds[rounds.len() / 2]
 }
