@@ -80,12 +80,11 @@ impl Classifier {
             return Err(bad("config.json", "`vocab_size` is smaller than the vocabulary".to_owned()));
         }
         let weights = bytes(found.weights)?;
-        let tensors = if found.weights.ends_with(".ot") {
-            Tensors::of_torch(&weights, device)
-        } else {
-            Tensors::of_safetensors(&weights, device)
-        };
-        let tensors = tensors.map_err(|problem| bad(found.weights, problem))?;
+        let tensors = match found.weights {
+            "rust_model.ot" => Tensors::of_torch(&weights, device),
+            _ => Tensors::of_safetensors(&weights, device),
+        }
+        .map_err(|problem| bad(found.weights, problem))?;
         let attributes = scorer.attributes.clone();
         let classifier = Self { found, config, attributes, tensors, vocabulary, window, device };
         // What is missing is said now and not by a worker thread.
