@@ -317,3 +317,15 @@ fn publish_without_a_broker_says_what_it_needs() {
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("name the files first"), "{said}");
 }
+
+#[test]
+#[cfg(not(feature = "rust-bert"))]
+fn an_engine_that_this_binary_lacks_is_wrong_usage_and_says_how_to_get_it() {
+    let (code, said) = ended(&mut moothall(&["assess", "--engine", "rust-bert", "--device", "cuda:0"]));
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("scripts/libtorch") && said.contains("--features rust-bert"), "{said}");
+    let (code, said) =
+        ended(moothall(&["check-config", "--engine", "built-in"]).env("MOOTHALL_ENGINE_KIND", "rust-bert"));
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("engine          built-in"), "{said}");
+}

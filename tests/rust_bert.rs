@@ -15,7 +15,7 @@ use std::sync::Arc;
 use moothall::assess::read::{ReadHints, read};
 use moothall::domain::reading::Reading;
 use moothall::domain::rulebook::Rulebook;
-use moothall::domain::score::Signals;
+use moothall::domain::score::{Distribution, Signals};
 use moothall::engine::choice::{Device, EngineChoice};
 use moothall::engine::manifest::ManifestFile;
 use moothall::engine::windows::windows;
@@ -96,16 +96,16 @@ fn probabilities(signals: &Signals) -> BTreeMap<String, f32> {
         all.insert(format!("theme {}", theme.theme), theme.score.probability.get());
     }
     let mut add = |name: &str, label: &str, p: f32| all.insert(format!("{name} {label}"), p);
-    for (label, p) in signals.stance.iter().flat_map(|one| one.entries()) {
+    for (label, p) in signals.stance.iter().flat_map(Distribution::entries) {
         add("stance", label.key(), p.get());
     }
-    for (label, p) in signals.attitude.iter().flat_map(|one| one.entries()) {
+    for (label, p) in signals.attitude.iter().flat_map(Distribution::entries) {
         add("attitude", label.key(), p.get());
     }
-    for (label, p) in signals.polarity.iter().flat_map(|one| one.entries()) {
+    for (label, p) in signals.polarity.iter().flat_map(Distribution::entries) {
         add("polarity", label.key(), p.get());
     }
-    for (label, p) in signals.tone.iter().flat_map(|one| one.entries()) {
+    for (label, p) in signals.tone.iter().flat_map(Distribution::entries) {
         add("tone", label.key(), p.get());
     }
     all
@@ -160,7 +160,7 @@ fn a_comment_scores_the_same_alone_and_among_others_but_for_float_noise() {
         let alone = scorer.combined_logits(&[*reading]);
         for ((head, alone), (_, among)) in alone[0].iter().zip(among) {
             for (alone, among) in alone.iter().zip(among) {
-                assert!((alone - among).abs() < 1e-5, "{head}: {alone} and {among}");
+                assert!((alone - among).abs() < 5e-5, "{head}: {alone} and {among}");
                 worst = worst.max((alone - among).abs());
             }
         }
@@ -226,7 +226,7 @@ fn an_extra_scorer_gives_what_a_forward_pass_by_hand_gives() {
     let schema = jsonschema::draft202012::new(&schema).unwrap();
     for (text, line) in texts.iter().zip(&found) {
         assert!(schema.is_valid(line), "{line}");
-        let logits = model.logits(&model.ids(text));
+        let logits = model.logits(&tiny::ids(text));
         let shares: Vec<f64> = logits.iter().map(|logit| logit.exp()).collect();
         for (label, share) in ["friendly", "hate_speech", "label_2"].iter().zip(&shares) {
             let expected = share / shares.iter().sum::<f64>();
@@ -243,7 +243,7 @@ fn a_long_text_is_read_in_windows_by_an_extra_scorer_too() {
     for alone in [true, false] {
         let model = Tiny::bert(folder.path().join(format!("model-{alone}")), &["x", "y"], alone);
         let own = consultation(&folder.path().join(format!("c-{alone}")), &model.folder, "");
-        let ids = model.ids(&text);
+        let ids = tiny::ids(&text);
         let inner = &ids[1..ids.len() - 1];
         let size = tiny::POSITIONS - 2;
         let windows: Vec<(f64, Vec<f64>)> = windows(inner.len(), size, size / 4)

@@ -137,7 +137,7 @@ impl Models {
     fn read(
         folder: &Path,
         heads: Option<&TrainedHeads>,
-        encoder: impl FnOnce(&[u8], &str, EncoderFile<'_>) -> Result<Arc<dyn Encoder>, EngineError>,
+        encoder: impl FnOnce(&[u8], &str, &EncoderFile<'_>) -> Result<Arc<dyn Encoder>, EngineError>,
     ) -> Result<Self, EngineError> {
         let manifest = ManifestFile::read(folder)?;
         let files = manifest.manifest.encoder.clone();
@@ -166,7 +166,7 @@ impl Models {
             return Err(bad(&files.tokenizer, "has more word pieces than the encoder".to_owned()));
         }
         let weights = manifest.load(&files.weights, &files.weights_sha256)?;
-        let encoder = encoder(&weights, &name(&files.weights), EncoderFile { config, bytes: &config_bytes })?;
+        let encoder = encoder(&weights, &name(&files.weights), &EncoderFile { config, bytes: &config_bytes })?;
         drop(weights);
 
         let head_files = manifest.manifest.heads.clone();
@@ -203,17 +203,17 @@ struct EncoderFile<'a> {
 fn built_in(
     weights: &[u8],
     name: &str,
-    file: EncoderFile<'_>,
+    file: &EncoderFile<'_>,
     path: kernels::Path,
 ) -> Result<Arc<dyn Encoder>, EngineError> {
-    Ok(Arc::new(Weights::read(weights, name, file.config, path)?))
+    Ok(Arc::new(Weights::read(weights, name, file.config.clone(), path)?))
 }
 
 #[cfg(feature = "rust-bert")]
 fn on_libtorch(
     weights: &[u8],
     name: &str,
-    file: EncoderFile<'_>,
+    file: &EncoderFile<'_>,
     device: Device,
 ) -> Result<Arc<dyn Encoder>, EngineError> {
     Ok(Arc::new(super::rust_bert::TorchEncoder::read(weights, name, &file.config, file.bytes, device)?))
@@ -229,7 +229,7 @@ fn extra(scorer: &ExtraScorer, device: Device) -> Result<Arc<dyn ExtraModel>, En
 fn on_libtorch(
     _weights: &[u8],
     name: &str,
-    _file: EncoderFile<'_>,
+    _file: &EncoderFile<'_>,
     _device: Device,
 ) -> Result<Arc<dyn Encoder>, EngineError> {
     Err(EngineError::Models { path: name.to_owned(), problem: WITHOUT_RUST_BERT.to_owned() })

@@ -17,6 +17,12 @@ const LAYERS: usize = 2;
 const WORDS: [&str; 13] =
     ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "bus", "was", "late", "a", "good", "word", "##s", "."];
 
+/// Ids of words that are separated by spaces, between `[CLS]` and `[SEP]`.
+pub fn ids(text: &str) -> Vec<usize> {
+    let id = |word: &str| WORDS.iter().position(|known| *known == word).unwrap_or(1);
+    std::iter::once(2).chain(text.split_whitespace().map(id)).chain([3]).collect()
+}
+
 /// A BERT classifier with its weights as this test sees them.
 pub struct Tiny {
     pub folder: PathBuf,
@@ -82,12 +88,6 @@ impl Tiny {
             .map(|(name, (shape, _))| (name, TensorView::new(Dtype::F32, shape.clone(), &bytes[name]).unwrap()));
         safetensors::serialize_to_file(views, None, &tiny.folder.join("model.safetensors")).unwrap();
         tiny
-    }
-
-    /// Ids of words that are separated by spaces, between `[CLS]` and `[SEP]`.
-    pub fn ids(&self, text: &str) -> Vec<usize> {
-        let id = |word: &str| WORDS.iter().position(|known| *known == word).unwrap_or(1);
-        std::iter::once(2).chain(text.split_whitespace().map(id)).chain([3]).collect()
     }
 
     fn of(&self, name: &str) -> &[f32] {
@@ -167,7 +167,7 @@ impl Tiny {
     }
 }
 
-/// A RoBERTa classifier as `rust_model.ot` with `vocab.json` and `merges.txt`; gives its folder
+/// A `RoBERTa` classifier as `rust_model.ot` with `vocab.json` and `merges.txt`; gives its folder
 /// and what the model in memory says of its second label.
 pub fn roberta(folder: PathBuf, text: &str) -> (PathBuf, f64) {
     std::fs::create_dir_all(&folder).unwrap();

@@ -8,10 +8,7 @@ use std::sync::Arc;
 
 use rust_bert::albert::AlbertForSequenceClassification;
 use rust_bert::bert::BertForSequenceClassification;
-use rust_bert::deberta::DebertaForSequenceClassification;
-use rust_bert::deberta_v2::DebertaV2ForSequenceClassification;
 use rust_bert::distilbert::DistilBertModelClassifier;
-use rust_bert::mobilebert::MobileBertForSequenceClassification;
 use rust_bert::pipelines::sequence_classification::SequenceClassificationOption;
 use rust_bert::roberta::RobertaForSequenceClassification;
 use serde::de::DeserializeOwned;
@@ -65,6 +62,12 @@ impl Classifier {
         // rust-bert counts the outputs by it, and files of two outputs may leave it out.
         config["id2label"] =
             found.labels.iter().enumerate().map(|(id, label)| (id.to_string(), label.as_str())).collect();
+        // rust-bert wants them of a DistilBERT; they say nothing about a forward pass.
+        for (key, usual) in [("tie_weights_", true), ("sinusoidal_pos_embds", false)] {
+            if config[key].is_null() {
+                config[key] = usual.into();
+            }
+        }
         let vocabulary = Vocabulary::read(folder, found.vocabulary).map_err(|problem| bad("", problem))?;
         let positions = config["max_position_embeddings"].as_u64().unwrap_or(0) as usize;
         // RoBERTa counts positions from behind the filling token's id.
@@ -80,12 +83,11 @@ impl Classifier {
             return Err(bad("config.json", "`vocab_size` is smaller than the vocabulary".to_owned()));
         }
         let weights = bytes(found.weights)?;
-        let tensors = if found.weights.ends_with(".ot") {
-            Tensors::of_torch(&weights, device)
-        } else {
-            Tensors::of_safetensors(&weights, device)
-        };
-        let tensors = tensors.map_err(|problem| bad(found.weights, problem))?;
+        let tensors = match found.weights {
+            "rust_model.ot" => Tensors::of_torch(&weights, device),
+            _ => Tensors::of_safetensors(&weights, device),
+        }
+        .map_err(|problem| bad(found.weights, problem))?;
         let attributes = scorer.attributes.clone();
         let classifier = Self { found, config, attributes, tensors, vocabulary, window, device };
         // What is missing is said now and not by a worker thread.
@@ -102,13 +104,6 @@ impl Classifier {
             "bert" => Model::Bert(BertForSequenceClassification::new(root, &self.shape()?).map_err(failed)?),
             "distilbert" => Model::DistilBert(DistilBertModelClassifier::new(root, &self.shape()?).map_err(failed)?),
             "albert" => Model::Albert(AlbertForSequenceClassification::new(root, &self.shape()?).map_err(failed)?),
-            "mobilebert" => {
-                Model::MobileBert(MobileBertForSequenceClassification::new(root, &self.shape()?).map_err(failed)?)
-            }
-            "deberta" => Model::Deberta(DebertaForSequenceClassification::new(root, &self.shape()?).map_err(failed)?),
-            "deberta-v2" => {
-                Model::DebertaV2(DebertaV2ForSequenceClassification::new(root, &self.shape()?).map_err(failed)?)
-            }
             _ => Model::Roberta(RobertaForSequenceClassification::new(root, &self.shape()?).map_err(failed)?),
         };
         self.tensors.put_into(&store)?;

@@ -20,7 +20,7 @@ pub struct Vocabulary {
     pub pad: u32,
 }
 
-/// Names of first, last and filling token: BERT's, then RoBERTa's.
+/// Names of first, last and filling token: BERT's, then `RoBERTa`'s.
 const SPECIAL: [[&str; 3]; 2] = [["[CLS]", "[SEP]", "[PAD]"], ["<s>", "</s>", "<pad>"]];
 
 impl Vocabulary {
@@ -48,7 +48,7 @@ impl Vocabulary {
     }
 }
 
-/// WordPiece as BERT does it; `tokenizer_config.json` may say that case matters.
+/// `WordPiece` as BERT does it; `tokenizer_config.json` may say that case matters.
 fn word_pieces(folder: &Path, vocabulary: &str) -> Result<Tokenizer, String> {
     let config: Value = match std::fs::read_to_string(folder.join("tokenizer_config.json")) {
         Ok(text) => {
@@ -67,7 +67,7 @@ fn word_pieces(folder: &Path, vocabulary: &str) -> Result<Tokenizer, String> {
     Ok(tokenizer)
 }
 
-/// Byte-level byte pairs as RoBERTa does it.
+/// Byte-level byte pairs as `RoBERTa` does it.
 fn byte_pairs(vocabulary: &str, merges: &str) -> Result<Tokenizer, String> {
     let model = BPE::from_file(vocabulary, merges).build().map_err(|error| error.to_string())?;
     let mut tokenizer = Tokenizer::new(model);
