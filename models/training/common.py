@@ -31,7 +31,7 @@ CODEBOOK_HEADS = {"themes", "stance", "attitude", "tone", "off_topic"}
 MAX_TOKENS = 128
 OVERLAP_TOKENS = 32
 TRAIN_TOKENS = 96
-LOWER_LAYERS = 3
+LOWER_LAYERS = 2
 
 
 def seed_everything(seed=SEED):

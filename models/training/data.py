@@ -14,6 +14,7 @@ import numpy as np
 
 import judging
 import splits
+import templates
 from common import ABUSE, BINARY, CLASSES, MODELS, THEMES
 
 csv.field_size_limit(1 << 30)
@@ -28,6 +29,15 @@ DEV_CAP = {"jigsaw_wiki": 2500, "wiki_cat_large": 1200}
 DEV_CAP_DEFAULT = 1000
 CALIBRATION_CAP = {"jigsaw_wiki": 1500, "wiki_cat_large": 600}
 CALIBRATION_CAP_DEFAULT = 600
+# The most rows of a source in one epoch of fine-tuning; the next epoch draws others. All sources are thus heard, none drowns
+# the rest, and civil text (feedback, statements, plain talk) is near half.
+EPOCH_QUOTA = {
+    "civil_toxic": 3500, "hatexplain": 5000, "jigsaw_wiki": 7000, "wiki_cat_large": 1500, "stormfront": 2000,
+    "hatemoji_build": 3500, "edos": 1500, "davidson": 1500, "goemotions": 5000, "semeval2013_2016": 6000,
+    "tweet_sentiment_extraction": 4000, "vader_movies": 4000, "nhs_fft_phase1": 2500, "sms": 2000,
+}
+AUTHORED_REPEAT = 3   # how often an authored row is seen in one epoch, each time augmented anew
+TEMPLATE_QUOTA = 2500
 TOPIC_WORDS = re.compile(r"mentor|youth|young|school|child|kid|teen|pupil|student|teach|coach|role model", re.I)
 WORD = re.compile(r"[a-z0-9$@!*']+")
 
@@ -35,9 +45,10 @@ WORD = re.compile(r"[a-z0-9$@!*']+")
 class Row:
     __slots__ = ("text", "key", "part", "sources", "y", "w", "gold", "cls", "cls_w", "meta")
 
-    def __init__(self, text, source, own_split=""):
+    def __init__(self, text, source, own_split="", together=""):
+        """`together` names what must not be torn apart by the split: a minimal pair, a template's fillings."""
         self.text, self.key = text, splits.key(text)
-        self.part = splits.part(self.key, own_split)
+        self.part = splits.part(splits.key(together) if together else self.key, own_split)
         self.sources = [source]
         self.y, self.w, self.gold = {}, {}, set()
         self.cls, self.cls_w, self.meta = {}, {}, {}
@@ -202,17 +213,23 @@ def spam_rows(data):
 
 
 def authored_files():
-    return sorted((MODELS / "data/mentoring").glob("*.jsonl"))
+    folder = MODELS / "data"
+    return sorted(folder.glob("mentoring/*.jsonl")) + sorted(folder.glob("next/*.jsonl")) + [folder / "templates.toml"]
 
 
 def authored_rows():
     """The comments written for this project; every field of the codebook is a person's judgement."""
     for path in authored_files():
-        for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if path.suffix == ".toml":
+            yield from templates.rows(path, Row)
+            continue
+        for line in path.read_text(encoding="utf-8").splitlines():
             if not line.strip():
                 continue
             r = json.loads(line)
-            row = Row(r["text"], "mentoring/" + path.stem)
+            pair = r.get("pair")
+            row = Row(r["text"], f"{path.parent.name}/{path.stem}", "dev" if "heldout" in path.stem else "",
+                      f"pair:{pair}" if pair else "")
             moderation = r.get("moderation")
             row.meta.update(authored=True, moderation=moderation or "")
             # A label that is left out was debatable; anger that is no attack still counts, weakly, as not toxic.

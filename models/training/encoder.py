@@ -1,6 +1,5 @@
 """The shared encoder: MiniLM with a frozen bottom, mean pooling over all non-padding tokens."""
 
-import json
 import subprocess
 import sys
 import zipfile
@@ -107,63 +106,12 @@ def batches(lengths, tokens=2048, most=64):
         start = end
 
 
-class Cache:
-    """Hidden states after the frozen layers, on disk in fp16, in shards of texts in random order."""
-
-    def __init__(self, folder):
-        self.folder = Path(folder)
-        self.parts = []
-
-    def build(self, model, token_rows, order, shard=4096, pooled_shards=0, log=print):
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for s, start in enumerate(range(0, len(order), shard)):
-            done = self.folder / f"{s:04}.json"
-            if done.exists():
-                continue
-            index = order[start:start + shard]
-            lengths = np.array([len(token_rows[i]) for i in index])
-            offsets = np.concatenate([[0], np.cumsum(lengths)])
-            states = np.zeros((offsets[-1], 384), np.float16)
-            pooled = np.zeros((len(index), 384), np.float32)
-            with torch.inference_mode():
-                for b in batches(lengths):
-                    ids, mask = pad([token_rows[index[j]] for j in b])
-                    h = lower(model, ids, mask)
-                    if s < pooled_shards:
-                        pooled[b] = pool(upper(model, h, mask), mask).numpy()
-                    half = h.half().numpy()
-                    for row, j in enumerate(b):
-                        states[offsets[j]:offsets[j + 1]] = half[row, :lengths[j]]
-            np.save(self.folder / f"{s:04}.states.npy", states)
-            np.savez(self.folder / f"{s:04}.npz", index=index, offsets=offsets,
-                     pooled=pooled if s < pooled_shards else np.zeros((0, 384), np.float32))
-            done.write_text(json.dumps({"texts": len(index), "tokens": int(offsets[-1])}))
-            log(f"cached shard {s}: {min(start + shard, len(order))} of {len(order)} texts", flush=True)
-
-    def open(self):
-        """where[i] = (shard, row) of text i; -1 when not cached."""
-        self.parts, where = [], {}
-        for done in sorted(self.folder.glob("????.json")):
-            stem = self.folder / done.stem
-            meta = np.load(f"{stem}.npz")
-            self.parts.append((np.load(f"{stem}.states.npy", mmap_mode="r"), meta["offsets"]))
-            for row, i in enumerate(meta["index"]):
-                where[int(i)] = (len(self.parts) - 1, row)
-        self.where = where
-        return self
-
-    def length(self, i):
-        p, r = self.where[i]
-        o = self.parts[p][1]
-        return int(o[r + 1] - o[r])
-
-    def get(self, rows):
-        lengths = [self.length(i) for i in rows]
-        h = torch.zeros(len(rows), max(lengths), 384)
-        mask = torch.zeros(len(rows), max(lengths), dtype=torch.bool)
-        for k, i in enumerate(rows):
-            p, r = self.where[i]
-            states, o = self.parts[p]
-            h[k, :lengths[k]] = torch.from_numpy(states[o[r]:o[r + 1]].astype(np.float32))
-            mask[k, :lengths[k]] = True
-        return h, mask
+def pooled(model, token_rows, tokens=4096):
+    """Pooled vectors of texts, in order."""
+    out = np.zeros((len(token_rows), 384), np.float32)
+    model.eval()
+    with torch.inference_mode():
+        for b in batches(np.array([len(r) for r in token_rows]), tokens):
+            ids, mask = pad([token_rows[i] for i in b])
+            out[b] = pool(upper(model, lower(model, ids, mask), mask), mask).numpy()
+    return out

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 
 ZERO_WIDTH = dict.fromkeys([0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0x00AD, 0xFE0E, 0xFE0F])
 SPACES = re.compile(r"\s+")
@@ -40,3 +41,15 @@ def prepare(binary, texts):
         raise SystemExit("prepare did not answer every line in order")
     names = list(rows[0]["features"])
     return [r["text"] for r in rows], names, [[float(r["features"][n]) for n in names] for r in rows]
+
+
+def logits(binary, models, texts, processes=2):
+    """For each text the logits by head, before calibration, as the product combines them. A blank text has none."""
+    def part(start):
+        lines = "".join(json.dumps({"id": str(i), "text": texts[i]}) + "\n" for i in range(start, len(texts), processes))
+        run = subprocess.run([str(binary), "--models", str(models), "--consultation", "none", "prepare", "--logits"],
+                             input=lines.encode("utf-8"), stdout=subprocess.PIPE, check=True)
+        return [(int(r["id"]), r["logits"]) for r in map(json.loads, run.stdout.decode("utf-8").splitlines())]
+    with ThreadPoolExecutor(processes) as pool:
+        found = dict(one for group in pool.map(part, range(processes)) for one in group)
+    return [found[i] for i in range(len(texts))]

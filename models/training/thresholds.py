@@ -60,8 +60,9 @@ def derive(f, p, log=print):
     """p: calibrated probabilities [rows, labels of BINARY]."""
     costs = tomllib.loads((Path(__file__).parent / "costs.toml").read_text())
     cal = (f.part == "calibration") & f.has
-    legit_all = legitimate(f) | (f.authored & f.has & (f.moderation == "safeguarding"))
-    legit = (legitimate(f) | (f.has & np.isin(f.source, CONSULTATION))) & (f.part != "dev")
+    legit_all = (legitimate(f) | (f.authored & f.has & (f.moderation == "safeguarding"))) & (f.part != "dev")
+    # Calibration rows only: what the encoder was trained on scores too well.
+    legit = (legitimate(f) | (f.has & np.isin(f.source, CONSULTATION))) & cal
     points, labels = {}, [a for a in ABUSE if a != "profanity"] + ["spam"]
     for label in labels:
         j = BINARY.index(label)
@@ -82,7 +83,7 @@ def derive(f, p, log=print):
         held = np.zeros(len(f), bool)
         for label in labels:
             held |= p[:, BINARY.index(label)] >= at[label]
-        own = legitimate(f) & (f.part != "dev")
+        own = legitimate(f) & cal
         worst = max(held[legit].mean(), held[own].mean() if own.any() else 0)
         if worst <= costs["hold"]["budget"] or step > 8:
             break
@@ -92,7 +93,7 @@ def derive(f, p, log=print):
         points[label]["reject"] = float(max(points[label]["reject"], points[label]["hold"]))
     # Legitimate comments may well swear: profanity alone holds next to none of them and never rejects.
     j = BINARY.index("profanity")
-    own = legitimate(f) & (f.part != "dev")
+    own = legitimate(f) & cal
     if own.any():
         points["profanity"] = {"hold": float(np.quantile(p[own, j], 1 - costs["hold"]["profanity_budget"]))}
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import common
-from common import LOWER_LAYERS, MAX_TOKENS, MODELS, SEED, TRAIN_TOKENS
+from common import LOWER_LAYERS, MAX_TOKENS, MODELS, SEED
 
 
 PREPARE = None   # the product's binary, when given
@@ -41,35 +41,6 @@ def frame(args, which):
         made.judged = judging.prepare(PREPARE, made.text)[0]
     common.write_atomic(path, pickle.dumps(made))
     return made
-
-
-def limits(f):
-    return np.where(f.part == "train", TRAIN_TOKENS, MAX_TOKENS)
-
-
-def cache(args, which):
-    import torch
-
-    import encoder
-    torch.set_num_threads(args.threads)
-    folder = encoder.base_folder(args.base, args.work)
-    f = frame(args, which)
-    rows = encoder.tokenise(encoder.load_tokenizer(folder), f.judged, limits(f))
-    order = np.random.default_rng(SEED).permutation(len(f))
-    encoder.Cache(args.work / f"cache-{label(which)}").build(
-        encoder.load_base(folder), rows, order, pooled_shards=args.pooled_shards if which == "public" else 99)
-
-
-def opened(args):
-    """Frames and caches of both groups; the authored cache is small and built when missing."""
-    import encoder
-    frames, caches = [], []
-    for which in ("public", "authored"):
-        if which == "authored":
-            cache(args, which)
-        frames.append(frame(args, which))
-        caches.append(encoder.Cache(args.work / f"cache-{label(which)}").open())
-    return frames, caches
 
 
 def split_table(args):
@@ -107,14 +78,21 @@ def baselines_stage(args):
     common.write_atomic(args.work / "baselines.pkl", pickle.dumps({"keys": f.key, "binary": binary, "classes": classes}))
 
 
+def whole(args):
+    """Public and authored rows as one table."""
+    import data
+    return data.concat([frame(args, "public"), frame(args, "authored")])
+
+
 def tune_stage(args):
     import torch
 
     import encoder
     import tune
     torch.set_num_threads(args.threads)
-    model = encoder.load_base(encoder.base_folder(args.base, args.work))
-    tune.run(model, lambda: opened(args), args.work, epochs=args.epochs, minutes=args.minutes)
+    folder = encoder.base_folder(args.base, args.work)
+    tune.run(encoder.load_base(folder), encoder.load_base(folder), encoder.load_tokenizer(folder), whole(args), args.work,
+             epochs=args.epochs)
 
 
 def tuned_model(args):
@@ -138,25 +116,24 @@ KEEP = ["sms", "youtube", "tgspam", "polis", "nhs_fft_v6", "nhs_fft_phase1", "th
 
 
 def embed_stage(args):
+    """Pooled vectors of all calibration and dev rows, all authored ones, and of the train rows that heads are refitted on."""
     import torch
 
     import encoder
-    import tune
     torch.set_num_threads(args.threads)
-    frames, caches = opened(args)
     model, _ = tuned_model(args)
-    for which, f, c in zip(("public", "authored"), frames, caches):
+    tok = encoder.load_tokenizer(encoder.base_folder(args.base, args.work))
+    for which in ("public", "authored"):
+        f = frame(args, which)
+        skip = np.flatnonzero((f.part == "train") & ~np.isin(f.source, KEEP) & (which == "public"))
+        skip = np.random.default_rng(SEED).permutation(skip)[args.embed_train:]
+        wanted = np.setdiff1d(np.arange(len(f)), skip)
         x = np.full((len(f), 384), np.nan, np.float32)
-        if args.frozen:
-            for meta in map(np.load, sorted(c.folder.glob("*.npz"))):
-                if len(meta["pooled"]):
-                    x[meta["index"]] = meta["pooled"]
-        else:
-            skip = np.flatnonzero((f.part == "train") & ~np.isin(f.source, KEEP) & (which == "public"))
-            skip = np.random.default_rng(SEED).permutation(skip)[args.embed_train:]
-            x = tune.embed(model, c, len(f), set(skip.tolist()))
+        for start in range(0, len(wanted), 8192):
+            rows = wanted[start:start + 8192]
+            x[rows] = encoder.pooled(model, encoder.tokenise(tok, [f.judged[i] for i in rows], [MAX_TOKENS] * len(rows)))
+            print(f"embedded {which}: {min(start + 8192, len(wanted))} of {len(wanted)}", flush=True)
         np.save(args.work / f"embedding-{label(which)}.npy", x)
-        print(f"embedded {which}: {int((~np.isnan(x[:, 0])).sum())} of {len(f)}", flush=True)
     if args.moothall:
         features_stage(args)
 
@@ -186,11 +163,7 @@ def features_stage(args):
         if which == "public":
             again = [k for k, i in enumerate(rows) if f.gold[i, spam]]
             ids = encoder.tokenise(tok, [texts[k] for k in again], [MAX_TOKENS] * len(again))
-            with torch.inference_mode():
-                for b in encoder.batches(np.array([len(t) for t in ids])):
-                    padded, mask = encoder.pad([ids[j] for j in b])
-                    h = encoder.upper(model, encoder.lower(model, padded, mask), mask)
-                    x[[rows[again[j]] for j in b]] = encoder.pool(h, mask).numpy()
+            x[[rows[k] for k in again]] = encoder.pooled(model, ids)
             np.save(path, x)
         print(f"prepared {which}: {len(rows)} rows, {len(names)} features", flush=True)
 
@@ -222,16 +195,88 @@ def heads_stage(args):
     common.write_atomic(args.work / "heads.pkl", pickle.dumps(fitted))
 
 
+GENERAL = ["abuse", "spam", "safeguarding"]   # multilabel heads that belong to no codebook
+
+
+def judge_stage(args):
+    """What the product itself computes from the models just exported: the logits of the general heads with windows and
+    sentences combined and surface features added. Calibration and operating points come from these."""
+    import judging
+    if not args.moothall:
+        raise SystemExit("judge: --moothall names the product's binary")
+    f, _, _, _ = gathered(args)
+    rows = np.flatnonzero(f.has & ((f.part != "train") | f.authored))
+    found = judging.logits(args.moothall, MODELS, [f.text[i] for i in rows], args.threads)
+    z = np.full((len(f), len(common.BINARY)), np.nan, np.float32)
+    polarity = np.full((len(f), len(common.CLASSES["polarity"])), np.nan, np.float32)
+    for i, heads in zip(rows, found):
+        if not heads:
+            continue
+        for name in GENERAL:
+            z[i, [common.BINARY.index(t) for t in common.MULTILABEL[name]]] = heads[name]
+        polarity[i] = heads["polarity"]
+    np.savez(args.work / "judged.npz", z=z, polarity=polarity, heads=weights_hash(args))
+    print(f"judged {len(rows)} rows", flush=True)
+
+
+def weights_hash(args):
+    """Names the fit that the judged logits belong to; calibration may change, weights may not."""
+    import hashlib
+    fitted = pickle.loads((args.work / "heads.pkl").read_bytes())
+    h = hashlib.sha256()
+    for name in [*GENERAL, "polarity"]:
+        h.update(fitted[name]["weight"].tobytes())
+    return h.hexdigest()
+
+
+def judged(args):
+    path = args.work / "judged.npz"
+    if not path.exists():
+        return None
+    found = np.load(path)
+    return found if str(found["heads"]) == weights_hash(args) else None
+
+
+def calibrate_stage(args):
+    """Calibrates the general heads on what the product computes for the calibration rows."""
+    import heads
+    found = judged(args)
+    if found is None:
+        raise SystemExit("calibrate: run `judge` for these heads first")
+    f, _, _, _ = gathered(args)
+    fitted = pickle.loads((args.work / "heads.pkl").read_bytes())
+    for name in GENERAL:
+        for k, label in enumerate(common.MULTILABEL[name]):
+            z = found["z"][:, common.BINARY.index(label)]
+            rows, weight = heads.calibration_rows(f, label)
+            known = ~np.isnan(z[rows])
+            rows = np.flatnonzero(rows)[known]
+            fitted[name]["calibration"][k] = heads.platt(z[rows], f.y[rows, common.BINARY.index(label)], weight[known])
+            print(f"{name}.{label}: platt {fitted[name]['calibration'][k].round(3).tolist()}, {len(rows)} rows", flush=True)
+    rows = (f.part == "calibration") & (f.cls["polarity"] >= 0) & ~np.isnan(found["polarity"][:, 0])
+    fitted["polarity"]["temperature"] = heads.temperature(found["polarity"][rows], f.cls["polarity"][rows])
+    common.write_atomic(args.work / "heads.pkl", pickle.dumps(fitted))
+
+
 def predicted(args):
+    """Calibrated probabilities of every row: as the product judges where it has judged, else from the pooled vectors."""
     import heads
     f, x, features, _ = gathered(args)
     fitted = pickle.loads((args.work / "heads.pkl").read_bytes())
+    found = judged(args)
     p = np.zeros((len(f), len(common.BINARY)))
     for name, labels in common.MULTILABEL.items():
-        q = heads.probabilities(fitted[name], x, features)
-        for k, label in enumerate(labels):
-            p[:, common.BINARY.index(label)] = q[:, k]
+        js = [common.BINARY.index(label) for label in labels]
+        p[:, js] = heads.probabilities(fitted[name], x, features)
+        if found is not None and name in GENERAL:
+            z = found["z"][:, js]
+            own = ~np.isnan(z[:, 0])
+            c = fitted[name]["calibration"]
+            p[np.ix_(own, js)] = heads.sigmoid(z[own] * c[:, 0] + c[:, 1])
     classes = {c: heads.probabilities(fitted[c], x) for c in common.CLASSES}
+    if found is not None:
+        own = ~np.isnan(found["polarity"][:, 0])
+        classes["polarity"][own] = heads.softmax(found["polarity"][own] / fitted["polarity"]["temperature"])
     return f, fitted, p, classes
 
 
@@ -315,13 +360,10 @@ def main():
     p.add_argument("--data", type=Path, default=MODELS.parent / "../shared/datasets")
     p.add_argument("--base", type=Path, default=None, help="folder of the base encoder; else it is downloaded")
     p.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "moothall-training")
-    p.add_argument("--only", default="", help="cache: public or authored")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--epochs", type=int, default=2)
-    p.add_argument("--minutes", type=float, default=None, help="train: end by the clock")
     p.add_argument("--embed-train", type=int, default=35000,
                    help="embed: public train rows on which heads are refitted, besides those of the small sources")
-    p.add_argument("--pooled-shards", type=int, default=9, help="cache: shards that also get the frozen encoder's vector")
     p.add_argument("--frozen", action="store_true", help="use the base encoder as published")
     p.add_argument("--moothall", type=Path, default=None, help="the product's binary, for judging text and spam features")
     args = p.parse_args()
@@ -332,14 +374,9 @@ def main():
     STAGES[args.stage](args)
 
 
-def cache_stage(args):
-    for which in ([args.only] if args.only else ["public", "authored"]):
-        cache(args, which)
-
-
-STAGES = {"splits": split_table, "cache": cache_stage, "baselines": baselines_stage, "train": tune_stage,
+STAGES = {"splits": split_table, "baselines": baselines_stage, "train": tune_stage,
           "embed": embed_stage, "features": features_stage,
-          "heads": heads_stage, "calibrate": heads_stage, "thresholds": thresholds_stage,
+          "heads": heads_stage, "judge": judge_stage, "calibrate": calibrate_stage, "thresholds": thresholds_stage,
           "evaluate": evaluate_stage, "export": export_stage, "cards": export_stage, "check": check_stage}
 
 if __name__ == "__main__":

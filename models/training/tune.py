@@ -1,4 +1,9 @@
-"""Multi-task fine-tuning of the upper layers over cached hidden states; resumable."""
+"""Multi-task fine-tuning of the encoder's upper layers; resumable.
+
+Every label is learnt at once from the rows that know it. A second term keeps the space of sentence vectors useful for
+themes that nobody has named yet: within a batch the cosines between vectors stay near those of the encoder as
+published (relational distillation: Park et al. 2019, here on cosines).
+"""
 
 import time
 
@@ -6,12 +11,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+import augment
 import encoder
 import heads
-from common import BINARY, CLASSES, SEED
+from common import BINARY, CLASSES, SEED, TRAIN_TOKENS
+from data import AUTHORED_REPEAT, EPOCH_QUOTA, TEMPLATE_QUOTA
 
 EFFORT = {"safeguarding": 2.0, "spam": 1.0, "profanity": 0.5}   # weight of a label's loss; 1.2 for themes
 CLASS_EFFORT = {"polarity": 1.0, "stance": 0.8, "attitude": 0.8, "tone": 0.8}
+KEEP_EVERY, KEEP_WEIGHT = 2, 2.0   # the space is compared on every other batch
 
 
 class Heads(torch.nn.Module):
@@ -27,52 +35,55 @@ class Heads(torch.nn.Module):
         return self.binary(x), {name: getattr(self, name)(x) for name in CLASSES}
 
 
-def plan(lengths, authored, mood_only, repeat, rng, tokens=3072, most=64):
-    """One epoch of batches: authored rows `repeat` times, half of the rows that only teach polarity,
-    texts of like length together, in random order."""
-    public = np.flatnonzero(~authored)
-    public = public[~mood_only[public] | (rng.random(len(public)) < 0.5)]
-    ids = np.concatenate([np.tile(np.flatnonzero(authored), repeat), public])
-    rng.shuffle(ids)
-    out = []
-    for start in range(0, len(ids), 4096):
-        window = ids[start:start + 4096]
-        for b in encoder.batches(lengths[window], tokens, most):
-            out.append(window[b])
-    order = rng.permutation(len(out))
-    return [out[i] for i in order]
+def draw_rows(f, rng):
+    """The rows of one epoch: each public source up to its quota, authored rows several times."""
+    train = np.flatnonzero(f.part == "train")
+    template = f.source[train] == "templates"
+    own = train[f.authored[train] & ~template]
+    drawn = [np.tile(own, AUTHORED_REPEAT), rng.permutation(train[template])[:TEMPLATE_QUOTA]]
+    public = train[~f.authored[train]]
+    for source in np.unique(f.source[public]):
+        rows = public[f.source[public] == source]
+        drawn.append(rng.permutation(rows)[:EPOCH_QUOTA.get(source, len(rows))])
+    return rng.permutation(np.concatenate(drawn))
 
 
 class Epoch:
-    """The train rows of one epoch with targets and weights. Frames in the order public, authored."""
+    """The batches of one epoch: rows, their texts as seen this time, targets and weights."""
 
-    def __init__(self, frames, caches, number, repeat):
-        self.caches = caches
-        self.rows = rows = [(g, i) for g, f in enumerate(frames)
-                            for i in np.flatnonzero(f.part == "train") if i in caches[g].where]
-        y = np.stack([frames[g].y[i] for g, i in rows])
-        w = np.stack([frames[g].w[i] for g, i in rows]).astype(np.float32)
+    def __init__(self, f, tokenizer, number):
+        rng = np.random.default_rng([SEED, number])
+        self.rows = draw_rows(f, rng)
+        texts = [augment.draw(f.judged[i], rng) for i in self.rows]
+        self.tokens = encoder.tokenise(tokenizer, texts, [TRAIN_TOKENS] * len(texts))
+        y, w = f.y[self.rows], f.w[self.rows]
         effort = np.array([EFFORT.get(label, 1.2 if j >= 10 else 1.0) for j, label in enumerate(BINARY)], np.float32)
-        w = np.where(np.isnan(y), 0, w) * effort
-        self.cls = {c: np.array([frames[g].cls[c][i] for g, i in rows]) for c in CLASSES}
-        source = np.array([frames[g].source[i] for g, i in rows])
+        self.target = torch.from_numpy(np.nan_to_num(y).astype(np.float32))
+        self.weight = torch.from_numpy((np.where(np.isnan(y), 0, w) * effort).astype(np.float32))
+        self.cls = {c: f.cls[c][self.rows] for c in CLASSES}
         self.cls_w = {}
         for c, labels in CLASSES.items():
-            self.cls_w[c] = np.zeros(len(rows), np.float32)
+            self.cls_w[c] = np.zeros(len(self.rows), np.float32)
             m = self.cls[c] >= 0
             if m.any():
                 self.cls_w[c][m] = CLASS_EFFORT[c] * heads.class_weights(
-                    source[m], self.cls[c][m], len(labels), c == "polarity")
-        self.authored = np.array([g == 1 for g, _ in rows])
-        mood_only = (self.cls["polarity"] >= 0) & ~((w > 0) & (np.array(BINARY) != "profanity")).any(1)
-        self.target = torch.from_numpy(np.nan_to_num(y).astype(np.float32))
-        self.weight = torch.from_numpy(w.astype(np.float32))
-        lengths = np.array([caches[g].length(i) for g, i in rows])
-        self.steps = plan(lengths, self.authored, mood_only, repeat, np.random.default_rng(SEED + number))
+                    f.source[self.rows][m], self.cls[c][m], len(labels), c == "polarity")
+        self.steps, lengths = [], np.array([len(t) for t in self.tokens])
+        for start in range(0, len(lengths), 4096):   # texts of like length share a batch
+            window = np.arange(start, min(start + 4096, len(lengths)))
+            self.steps += [window[b] for b in encoder.batches(lengths[window], 3072, 64)]
+        self.steps = [self.steps[i] for i in rng.permutation(len(self.steps))]
 
-    def loss(self, model, top, b):
-        h, mask = encoder_get(self.caches, [self.rows[i] for i in b])
-        z, zc = top(encoder.pool(encoder.upper(model, h, mask), mask))
+    def loss(self, model, base, top, b, keep):
+        ids, mask = encoder.pad([self.tokens[i] for i in b])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.no_grad():
+                h = encoder.lower(model, ids, mask)
+            x = encoder.pool(encoder.upper(model, h, mask), mask).float()
+            if keep:
+                with torch.no_grad():
+                    published = encoder.pool(encoder.upper(base, h, mask), mask).float()
+        z, zc = top(x)
         each = F.binary_cross_entropy_with_logits(z, self.target[b], weight=self.weight[b], reduction="none")
         loss = each.sum() / len(b)
         for c in CLASSES:
@@ -80,15 +91,18 @@ class Epoch:
             if m.any():
                 part = F.cross_entropy(zc[c][torch.from_numpy(m)], torch.from_numpy(self.cls[c][b][m]), reduction="none")
                 loss = loss + (part * torch.from_numpy(self.cls_w[c][b][m])).sum() / len(b)
+        if keep:
+            cosines = [v @ v.T for v in (F.normalize(x, dim=1), F.normalize(published, dim=1))]
+            loss = loss + KEEP_WEIGHT * F.mse_loss(*cosines)
         return loss
 
 
-def run(model, load, work, epochs=2, repeat=4, rate=6e-5, minutes=None, log=print):
-    """`load()` gives (frames, caches) at the start of each epoch, so that authored rows added since are seen too.
-    With `minutes`, the rate falls with the clock where that is faster than the steps, and the run ends in time."""
+def run(model, base, tokenizer, f, work, epochs=2, rate=8e-5, log=print):
+    """`model` learns; `base` is the encoder as published, whose lower layers both share."""
     top = Heads()
-    for p in model.parameters():
-        p.requires_grad = False
+    for m in (model, base):
+        for p in m.parameters():
+            p.requires_grad = False
     trained = [p for layer in model.encoder.layer[encoder.LOWER_LAYERS:] for p in layer.parameters()]
     for p in trained:
         p.requires_grad = True
@@ -105,25 +119,20 @@ def run(model, load, work, epochs=2, repeat=4, rate=6e-5, minutes=None, log=prin
         at = saved["at"]
         log(f"resumed at epoch {at[0]} step {at[1]}", flush=True)
     model.train()
+    base.eval()
     top.train()
-    start, whole = (at[0] / epochs), time.time()
     for e in range(at[0], epochs):
-        epoch = Epoch(*load(), e, repeat)
+        epoch = Epoch(f, tokenizer, e)
         n = len(epoch.steps)
-        log(f"epoch {e}: {len(epoch.rows)} rows ({int(epoch.authored.sum())} authored), {n} steps", flush=True)
+        log(f"epoch {e}: {len(epoch.rows)} rows ({int(f.authored[epoch.rows].sum())} authored), {n} steps", flush=True)
         began, seen, running = time.time(), 0, []
-        first = at[1] if e == at[0] else 0   # an epoch whose rows changed goes on in the new plan
+        first = at[1] if e == at[0] else 0
         for s in range(first, n):
             progress = (e + s / n) / epochs
-            if minutes:
-                progress = max(progress, start + (1 - start) * (time.time() - whole) / (60 * minutes))
-                if progress >= 1:
-                    log(f"time is up at epoch {e} step {s} of {n}", flush=True)
-                    break
             for g, r in zip(opt.param_groups, rates):
                 g["lr"] = r * min(progress / 0.05 + 0.01, max(0.02, (1 - progress) / 0.95))
             b = epoch.steps[s]
-            loss = epoch.loss(model, top, b)
+            loss = epoch.loss(model, base, top, b, s % KEEP_EVERY == 0)
             opt.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -141,30 +150,3 @@ def run(model, load, work, epochs=2, repeat=4, rate=6e-5, minutes=None, log=prin
         torch.save({"model": {k: v.half() for k, v in model.state_dict().items()}, "heads": top.state_dict(),
                     "epochs": e + 1}, work / "tuned.tmp")
         (work / "tuned.tmp").replace(work / "tuned.pt")
-
-
-def encoder_get(caches, picked):
-    """Padded hidden states of rows from both groups."""
-    by = [[i for g, i in picked if g == k] for k in (0, 1)]
-    if not by[1]:
-        return caches[0].get(by[0])
-    lengths = [caches[g].length(i) for g, i in picked]
-    h = torch.zeros(len(picked), max(lengths), 384)
-    mask = torch.zeros(len(picked), max(lengths), dtype=torch.bool)
-    for k, (g, i) in enumerate(picked):
-        one, m = caches[g].get([i])
-        h[k, :lengths[k]], mask[k, :lengths[k]] = one[0], m[0]
-    return h, mask
-
-
-def embed(model, cache, n, skip=(), tokens=4096):
-    """Pooled vectors of the cached rows of one group."""
-    out = np.full((n, 384), np.nan, np.float32)
-    ids = np.array([i for i in sorted(cache.where) if i not in skip])
-    lengths = np.array([cache.length(i) for i in ids])
-    model.eval()
-    with torch.inference_mode():
-        for b in encoder.batches(lengths, tokens):
-            h, mask = cache.get(ids[b])
-            out[ids[b]] = encoder.pool(encoder.upper(model, h, mask), mask).numpy()
-    return out
