@@ -157,7 +157,9 @@ pub fn platt(rows: &[Scored]) -> (f32, f32) {
 
 /// Log-loss per row at a temperature, for rows of logits and the right label.
 fn loss_at(rows: &[(Vec<f32>, usize)], temperature: f32) -> f64 {
-    rows.iter().map(|(logits, right)| -f64::from(super::learn::softmax(logits, temperature)[*right].max(1e-12).ln())).sum()
+    rows.iter()
+        .map(|(logits, right)| -f64::from(super::learn::softmax(logits, temperature)[*right].max(1e-12).ln()))
+        .sum()
 }
 
 /// The temperature (Guo et al., 2017) of least log-loss, with a weak pull to 1; golden-section search.
@@ -266,7 +268,8 @@ mod tests {
     fn an_interval_holds_its_value_and_narrows_with_rows() {
         let mean = |rows: usize| {
             interval(rows, 3, |counts| {
-                counts.iter().enumerate().map(|(row, count)| f64::from(*count) * (row % 2) as f64).sum::<f64>() / rows as f64
+                counts.iter().enumerate().map(|(row, count)| f64::from(*count) * (row % 2) as f64).sum::<f64>()
+                    / rows as f64
             })
         };
         let (few, many) = (mean(20), mean(2000));

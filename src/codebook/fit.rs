@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::example::{Example, Origin, Part};
-use super::figures::{Seeded, Scored, platt, tag_point, temperature};
+use super::figures::{Scored, Seeded, platt, tag_point, temperature};
 use super::learn::{Fitted, LANES, Matrix, Task, fit, sigmoid, softmax};
 use super::report::{HeadReport, measure};
 use super::words::{learn_grams, weights};
@@ -239,7 +239,10 @@ fn themes_plan(data: &Data<'_>) -> Plan {
     let fitted = |row: usize| examples[row].part != Part::HeldOut;
     for theme in 0..count {
         let sum = |of: bool| -> f32 {
-            (0..examples.len()).filter(|row| fitted(*row) && wanted[*row][theme] == Some(of)).map(|row| weight[row][theme]).sum()
+            (0..examples.len())
+                .filter(|row| fitted(*row) && wanted[*row][theme] == Some(of))
+                .map(|row| weight[row][theme])
+                .sum()
         };
         let unknown: Vec<usize> =
             (0..examples.len()).filter(|row| fitted(*row) && wanted[*row][theme].is_none()).collect();
@@ -304,8 +307,8 @@ fn exclusive(
     let mean = counts.iter().sum::<usize>() as f32 / counts.len() as f32;
     let weight_of = |label: usize| (mean / counts[label].max(1) as f32).sqrt().clamp(0.2, 5.0);
     let honest = |row: usize| chosen[row].is_some() && !examples[row].seen;
-    let enough = (0..examples.len()).filter(|row| examples[*row].part != Part::HeldOut && honest(*row)).count()
-        >= FEW_EXCLUSIVE;
+    let enough =
+        (0..examples.len()).filter(|row| examples[*row].part != Part::HeldOut && honest(*row)).count() >= FEW_EXCLUSIVE;
     let rows = 0..examples.len();
     Some(Plan {
         name,
@@ -315,7 +318,9 @@ fn exclusive(
             .map(|row| (0..labels.len()).map(|label| chosen[row].map(|one| one == label)).collect())
             .collect(),
         weight: rows.clone().map(|row| vec![chosen[row].map_or(0.0, weight_of); labels.len()]).collect(),
-        measured: rows.map(|row| vec![if enough { honest(row) } else { chosen[row].is_some() }; labels.len()]).collect(),
+        measured: rows
+            .map(|row| vec![if enough { honest(row) } else { chosen[row].is_some() }; labels.len()])
+            .collect(),
         thin: vec![!enough; labels.len()],
         labels,
     })
@@ -354,9 +359,8 @@ fn solve(plan: &Plan, matrix: &Matrix, rows: &[usize], folds: &[usize], options:
             dense_scale: scale,
             steps,
         };
-        let training: Vec<Vec<usize>> = (0..FOLDS)
-            .map(|fold| rows.iter().copied().filter(|row| folds[*row] != fold).collect())
-            .collect();
+        let training: Vec<Vec<usize>> =
+            (0..FOLDS).map(|fold| rows.iter().copied().filter(|row| folds[*row] != fold).collect()).collect();
         let mut starts: Vec<Fitted> = (0..FOLDS).map(|_| Fitted::zero(matrix, scales[0])).collect();
         let mut best: Option<(f64, f32, f32, Vec<[f32; LANES]>)> = None;
         let mut consider = |penalty: f32, scale: f32, best: &mut Option<(f64, f32, f32, Vec<[f32; LANES]>)>| {
@@ -499,8 +503,9 @@ fn report(
         (0..examples.len())
             .filter(|row| (examples[*row].part == Part::HeldOut) == held_out)
             .map(|row| {
-                let known =
-                    |label: usize| plan.wanted[row][label].filter(|_| plan.measured[row][label] && plan.weight[row][label] > 0.0);
+                let known = |label: usize| {
+                    plan.wanted[row][label].filter(|_| plan.measured[row][label] && plan.weight[row][label] > 0.0)
+                };
                 (probabilities[row].clone(), (0..plan.labels.len()).map(known).collect())
             })
             .collect()

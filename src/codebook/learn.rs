@@ -48,10 +48,7 @@ impl Matrix {
     }
 
     fn row(&self, row: usize) -> (&[f32], &[(u32, f32)]) {
-        (
-            &self.dense[row * self.width..(row + 1) * self.width],
-            &self.sparse[self.starts[row]..self.starts[row + 1]],
-        )
+        (&self.dense[row * self.width..(row + 1) * self.width], &self.sparse[self.starts[row]..self.starts[row + 1]])
     }
 }
 

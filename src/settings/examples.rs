@@ -108,8 +108,12 @@ fn described(theme: &Theme) -> Vec<(&str, String, bool)> {
     let mut lines = vec![(theme.label.as_str(), "label".to_owned(), true)];
     lines.push((theme.definition.as_str(), "definition".to_owned(), true));
     let numbered = |key: &str, line: usize| format!("{key}[{}]", line + 1);
-    lines.extend(theme.includes.iter().enumerate().map(|(line, text)| (text.as_str(), numbered("includes", line), true)));
-    lines.extend(theme.excludes.iter().enumerate().map(|(line, text)| (text.as_str(), numbered("excludes", line), false)));
+    lines.extend(
+        theme.includes.iter().enumerate().map(|(line, text)| (text.as_str(), numbered("includes", line), true)),
+    );
+    lines.extend(
+        theme.excludes.iter().enumerate().map(|(line, text)| (text.as_str(), numbered("excludes", line), false)),
+    );
     lines
 }
 
@@ -248,7 +252,9 @@ fn matching(folder: &Path, pattern: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.path())
-        .filter(|path| path.is_file() && path.file_name().and_then(|found| found.to_str()).is_some_and(|found| fits(name, found)))
+        .filter(|path| {
+            path.is_file() && path.file_name().and_then(|found| found.to_str()).is_some_and(|found| fits(name, found))
+        })
         .collect();
     found.sort();
     found
