@@ -61,10 +61,6 @@ const PARKS: [&str; 12] = [
     "Mow the grass in the park more than twice a year.",
 ];
 
-fn quoted(lines: &[&str]) -> String {
-    lines.iter().map(|line| format!("  {line:?},\n")).collect()
-}
-
 /// A consultation about buses and parks in `folder/town`; `more` ends its codebook.
 fn town(folder: &Path, more: &str) -> PathBuf {
     let place = folder.join("town");
@@ -84,8 +80,7 @@ fn town(folder: &Path, more: &str) -> PathBuf {
         write!(
             text,
             "[[theme]]\nid = \"{id}\"\nlabel = \"{label}\"\ndefinition = \"{definition}\"\nincludes = [\"{label}\"]\n\
-             at = \"tag\"\nexamples = [\n{}]\n",
-            quoted(&examples)
+             at = \"tag\"\nexamples = {examples:?}\n"
         )
         .unwrap();
     }

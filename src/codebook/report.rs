@@ -87,7 +87,9 @@ pub fn measure(rows: &[(Vec<f32>, Vec<Option<bool>>)], points: Option<&[f32]>, s
     };
     let micro = |counts: &[u32]| {
         let mut all = Tally::default();
-        tallies(counts).into_iter().for_each(|tally| all.add(tally));
+        for tally in tallies(counts) {
+            all.add(tally);
+        }
         all.f1()
     };
     let occurs: Vec<usize> =
