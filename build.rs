@@ -10,8 +10,7 @@ fn main() {
     let version = text
         .lines()
         .find_map(|line| line.trim().strip_prefix("version")?.trim_start().strip_prefix('='))
-        .map(|value| value.trim().trim_matches('"'))
-        .unwrap_or("none");
+        .map_or("none", |value| value.trim().trim_matches('"'));
     let mut folder = heads.join(version);
     if !folder.join("heads.toml").is_file() {
         // Nothing trained yet: it compiles, and says so when they are asked for.

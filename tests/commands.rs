@@ -196,6 +196,18 @@ fn doctor_fails_where_a_start_would_and_says_what_to_do() {
         let text = fs::read_to_string(shipped.join(name)).unwrap();
         fs::write(consultations.join("mentoring").join(name), format!("# of our own\n{text}")).unwrap();
     }
+    fs::create_dir_all(consultations.join("mentoring/heads")).unwrap();
+    for version in fs::read_dir(shipped.join("heads")).unwrap().map(|entry| entry.unwrap().path()) {
+        let copy = consultations.join("mentoring/heads").join(version.file_name().unwrap());
+        if version.is_file() {
+            fs::copy(&version, &copy).unwrap();
+            continue;
+        }
+        fs::create_dir_all(&copy).unwrap();
+        for file in fs::read_dir(&version).unwrap().map(|entry| entry.unwrap().path()) {
+            fs::copy(&file, copy.join(file.file_name().unwrap())).unwrap();
+        }
+    }
     let mut command = moothall(&["doctor"]);
     let (code, said) = ended(with_out(command.arg("--consultations").arg(&consultations), &out));
     assert_eq!(code, 1, "{said}");

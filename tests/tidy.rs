@@ -46,10 +46,12 @@ const IMPURE: [&str; 12] = [
     r"\bnow\s*\(",
 ];
 
-const ROOMS: [Room; 11] = [
+const ROOMS: [Room; 12] = [
     Room { name: "domain", may_know: &["domain"], never: &IMPURE },
     // The values that a store hands over are what a report is made of; they are plain data.
     Room { name: "assess", may_know: &["domain", "assess", "pipeline::ports"], never: &IMPURE },
+    // Learning is pure, as judging is; what it learns from is read in `settings`, written in `cli`.
+    Room { name: "codebook", may_know: &["domain", "codebook"], never: &IMPURE },
     Room {
         name: "pipeline",
         may_know: &["domain", "assess", "pipeline", "wire", "telemetry"],
@@ -57,7 +59,7 @@ const ROOMS: [Room; 11] = [
     },
     Room {
         name: "engine",
-        may_know: &["domain", "assess", "pipeline", "engine", "telemetry"],
+        may_know: &["domain", "assess", "codebook::words", "pipeline", "engine", "telemetry"],
         never: &[r"\bsqlx\b", r"\baxum\b", r"\breqwest\b"],
     },
     Room {
@@ -91,16 +93,19 @@ const ROOMS: [Room; 11] = [
         may_know: &["domain", "eval", "export::cells", "export::svg", "export::words"],
         never: &IMPURE,
     },
-    // It checks a policy against the operating points of the models' manifest and against the
-    // labels of extra models, and a choice of engine against what this binary carries.
+    // It checks a policy against the operating points of the models' manifest and of a codebook's heads and
+    // against the labels of extra models, a choice of engine against what this binary carries, and reads
+    // the examples that a codebook is learnt from.
     Room {
         name: "settings",
         may_know: &[
             "domain",
+            "codebook::example",
             "settings",
             "engine::manifest",
             "engine::choice",
             "engine::extra",
+            "engine::trained",
             "pipeline::ports",
             "wire",
         ],

@@ -21,38 +21,24 @@ SOURCES = {
                  "vader_tweets, vader_amazon, vader_movies (MIT)", "senti4sd (MIT, text CC-BY-SA)", "uci_sentences (CC-BY-4.0)",
                  "nhs_fft_v6 (MIT)"],
     "safeguarding": [AUTHORED, *[c + ", as weak negatives" for c in CIVIL]],
-    "off_topic": [AUTHORED, *[c + ", as weak positives" for c in CIVIL]],
-    "themes": [AUTHORED], "stance": [AUTHORED], "attitude": [AUTHORED], "tone": [AUTHORED],
 }
 GOOD = {
     "abuse": "Ranking English comments by how likely they attack people, so that a person looks at the worst first; rejecting only at the manifest's reject points.",
     "spam": "Advertising, get-rich and link-planting comments in English.",
     "polarity": "The general mood of a short English text with no subject.",
     "safeguarding": "Raising comments that may disclose harm to a child or young person, for a person to read at once.",
-    "off_topic": "Tagging comments that are not about mentoring or its near neighbours, for readers.",
-    "themes": "The eight themes of the mentoring codebook, version 1.",
-    "stance": "Organised or natural mentoring, as the codebook defines it.",
-    "attitude": "Attitude to mentoring for young people (called position in reports).",
-    "tone": "How a comment is said.",
 }
 NOT = {
     "abuse": "Deciding alone; other languages; judging people. Profanity is information and no ground to reject.",
     "spam": "Repeats and floods (rules do that); e-mail; other languages.",
     "polarity": "The attitude to a consultation's subject (see attitude); irony.",
     "safeguarding": "Proof that nothing was disclosed. It will miss some disclosures; a quiet queue is not an all-clear. Other languages.",
-    "off_topic": "Excluding comments: off topic is a tag, not a ground.",
-    "themes": "Other codebooks, other subjects.",
-    "stance": "Whether mentoring is liked at all.", "attitude": "Attitude to the council; other subjects.",
-    "tone": "Evidence about a person's state of mind.",
 }
 BIAS = {
     "abuse": "The public sets tie identity words, reclaimed words and dialect to toxicity (davidson above all, kept small for it). Written counter-examples (anger, reported slurs, counter-speech, dialect) reduce this and do not remove it. `severe`, `insult`, `threat`, `sexual` and `profanity` have very few human labels: they lean on implied negatives, published model scores, soft guesses by source (civil_toxic as mostly insult) and word lists. Wikipedia, Reddit, Gab and Twitter are over-represented; civil_toxic has positives only.",
     "spam": "Public positives are text messages of 2006-2011, five music videos and a chat; modern consultation spam is represented only by what we wrote.",
     "polarity": "Mostly tweets and Reddit; `neutral` means different things in each set. Sets with no neutral class are in it.",
     "safeguarding": "All positives were written by us, so they show what we could think of. Real disclosures differ; measure again on real, lawfully held material as soon as there is any.",
-    "off_topic": "Weak positives are American and British consultations on other subjects.",
-    "themes": "Written by a few authors for this project: figures on their own dev split are kinder than real comments will be.",
-    "stance": "As themes.", "attitude": "As themes.", "tone": "As themes; angry and critical overlap even between people.",
 }
 
 
@@ -81,7 +67,7 @@ def figures_of(name, figures):
 def write(heads, figures, frozen):
     tuned = ("as published, no fine-tuning" if frozen else
              "upper three of six layers fine-tuned on all heads at once, embeddings and lower three layers as published")
-    for name in [*MULTILABEL, *CLASSES]:
+    for name in [name for name in [*MULTILABEL, *CLASSES] if name not in CODEBOOK_HEADS]:
         head = heads[name]
         table, note = figures_of(name, figures)
         eces = [f"{label} {value:.3f} ({n:,} rows)" for label, value, n, _ in figures["calibration"]
@@ -89,8 +75,7 @@ def write(heads, figures, frozen):
         points = {k: v for k, v in figures["points"].items() if k in MULTILABEL.get(name, [])}
         text = [f"# {name} {VERSION}", "",
                 f"A linear head ({head['kind']}: {', '.join(head['labels'])}) over the mean-pooled vector of the shared encoder ({tuned})."
-                + (f" Plus surface features of the text: {', '.join(head['features'])}." if head["features"] else "")
-                + (" Belongs to the `mentoring` codebook." if name in CODEBOOK_HEADS else ""), "",
+                + (f" Plus surface features of the text: {', '.join(head['features'])}." if head["features"] else ""), "",
                 "Licence: MIT OR Apache-2.0.", "", "## Trained on", ""]
         text += [f"- {s}" for s in SOURCES[name]]
         text += ["", "Splits and counts: `models/training/SPLITS.md`. No sentence of a public set is in this repository.", "",

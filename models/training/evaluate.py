@@ -4,20 +4,11 @@ import numpy as np
 
 import heads
 import metrics as m
-from common import ABUSE, BINARY, CLASSES, HEADLINE, SEED, THEMES
-from thresholds import CONSULTATION, f1_point, legitimate
+from common import ABUSE, BINARY, CLASSES, CODEBOOK_HEADS, SEED, THEMES
+from thresholds import CONSULTATION, legitimate
 
-
-def _tag_points(f, p, labels):
-    """For a fair F1, each side's own best points on the calibration split."""
-    tags = {"lowest": 0.1, "highest": 0.9, "resamples": 60}
-    out = []
-    for label in labels:
-        j = BINARY.index(label)
-        rows = (f.part == "calibration") & f.has & f.authored & f.gold[:, j]
-        y = (f.y[rows, j] > 0.5).astype(float)
-        out.append(f1_point(p[rows, j], y, tags, SEED + j) if y.sum() >= 5 else 0.5)
-    return np.array(out)
+# Measured by `moothall codebook train`, which makes their heads.
+CODEBOOK_LABELS = {"off_topic", *THEMES}
 
 
 def measure(f, p, classes, base, base_classes, points, log=print):
@@ -56,43 +47,19 @@ def measure(f, p, classes, base, base_classes, points, log=print):
     if y.sum() and not np.isnan(base[k, j]).any():
         add("spam", "AUC, authored only", m.auc, p[k, j], base[k, j], y)
         add("spam", "F1 at 0.5, authored only", m.f1, (p[k, j] >= .5) * 1., (base[k, j] >= .5) * 1., y)
-    for label in ("safeguarding", "off_topic"):
-        k, j, y = gold(label)
-        if y.sum():
-            add(label, "AUC", m.auc, p[k, j], base[k, j], y)
-            add(label, "average precision", m.average_precision, p[k, j], base[k, j], y)
-            if label == "safeguarding":
-                add(label, "recall at 2 % false positives", m.recall_at_fpr, p[k, j], base[k, j], y)
-    k = dev & f.authored & f.gold[:, BINARY.index("stigma")]
-    if k.sum() > 20:
-        for what, labels in (("all eight", THEMES), ("headline four", HEADLINE)):
-            js = [BINARY.index(t) for t in labels]
-            y = (f.y[k][:, js] > 0.5).astype(float)
-            ours = (p[k][:, js] >= np.array([points[t]["tag"] for t in labels])) * 1.
-            if np.isnan(base[k][:, js]).any():
-                continue
-            theirs = (base[k][:, js] >= _tag_points(f, base, labels)) * 1.
-            add("themes", f"micro-F1, {what}", m.micro_f1, ours, theirs, y)
-            add("themes", f"macro-F1, {what}", m.macro_f1_labels, ours, theirs, y)
-        for t in THEMES:
-            j = BINARY.index(t)
-            y = (f.y[k, j] > 0.5).astype(float)
-            if y.sum() >= 3:
-                add("themes", f"{t} AUC", m.auc, p[k, j], base[k, j], y)
-    for c in CLASSES:
-        k = dev & (f.cls[c] >= 0)
-        y = f.cls[c][k]
-        if len(y) < 20 or np.isnan(base_classes[c][k]).any():
-            continue
-        ours, theirs = classes[c][k].argmax(1), base_classes[c][k].argmax(1)
-        if c == "polarity":
-            add(c, "macro-recall, pooled", m.macro_recall, ours, theirs, y)
-            for s in np.unique(f.source[k]):
-                q = f.source[k] == s
-                add(c, f"macro-recall, {s}", m.macro_recall, ours[q], theirs[q], y[q])
-        else:
-            add(c, "macro-F1", m.macro_f1_classes, ours, theirs, y)
-            add(c, "accuracy", m.accuracy, ours, theirs, y)
+    k, j, y = gold("safeguarding")
+    if y.sum():
+        add("safeguarding", "AUC", m.auc, p[k, j], base[k, j], y)
+        add("safeguarding", "average precision", m.average_precision, p[k, j], base[k, j], y)
+        add("safeguarding", "recall at 2 % false positives", m.recall_at_fpr, p[k, j], base[k, j], y)
+    k = dev & (f.cls["polarity"] >= 0)
+    y = f.cls["polarity"][k]
+    if len(y) >= 20 and not np.isnan(base_classes["polarity"][k]).any():
+        ours, theirs = classes["polarity"][k].argmax(1), base_classes["polarity"][k].argmax(1)
+        add("polarity", "macro-recall, pooled", m.macro_recall, ours, theirs, y)
+        for s in np.unique(f.source[k]):
+            q = f.source[k] == s
+            add("polarity", f"macro-recall, {s}", m.macro_recall, ours[q], theirs[q], y[q])
     return rows
 
 
@@ -100,13 +67,15 @@ def calibration(f, p, classes):
     dev = (f.part == "dev") & f.has
     out = []
     for j, label in enumerate(BINARY):
+        if label in CODEBOOK_LABELS:
+            continue
         k = dev & f.gold[:, j]
         if k.sum() >= 20:
             y = (f.y[k, j] > 0.5).astype(float)
             out.append((label, m.ece(p[k, j], y), int(k.sum()), int(y.sum())))
     for c in CLASSES:
         k = dev & (f.cls[c] >= 0)
-        if k.sum() >= 20:
+        if c not in CODEBOOK_HEADS and k.sum() >= 20:
             q = classes[c][k]
             out.append((c, m.ece(q.max(1), (q.argmax(1) == f.cls[c][k]).astype(float)), int(k.sum()), None))
     return out
@@ -158,7 +127,7 @@ def report(rows, calibrated, operated, points, note):
               "| --- | ---: | ---: |"]
     lines += [f"| {name} | {value:.3f} | {n:,}{f' ({pos:,})' if pos is not None else ''} |" for name, value, n, pos in calibrated]
     lines += ["", "## Operating points, and what they do on dev", "", "| label | points |", "| --- | --- |"]
-    lines += [f"| {label} | {', '.join(f'{k} {v:.4f}' for k, v in values.items())} |" for label, values in points.items()]
+    lines += [f"| {label} | {', '.join(f'{k} {v:.4f}' for k, v in values.items())} |" for label, values in points.items() if "tag" not in values]
     lines += ["", "| comments | rows | held or stricter | rejected | escalated as safeguarding |", "| --- | ---: | ---: | ---: | ---: |"]
     lines += [f"| {name} | {n:,} | {held:.1%} | {rej:.1%} | {esc:.1%} |" for name, n, held, rej, esc in operated if n]
     return "\n".join(lines) + "\n"

@@ -75,6 +75,8 @@ def prune(folder):
 
 
 def write(model, folder, heads, figures, frozen):
+    # Heads of a codebook are made by `moothall codebook train`, beside the codebook.
+    heads = {name: head for name, head in heads.items() if name not in CODEBOOK_HEADS}
     tokenizer_json, keep = prune(folder)
     tensors = {}
     for name, value in model.state_dict().items():
@@ -160,11 +162,8 @@ def manifest(folder, heads, figures, frozen):
         "licence": "Apache-2.0", "reference": "reference.json",
         "reference_sha256": sha256_file(MODELS / "reference.json")})
     text += table("heads", {"weights": "heads.safetensors", "weights_sha256": sha256_file(MODELS / "heads.safetensors")})
-    for name in [*MULTILABEL, *CLASSES]:
-        head = heads[name]
+    for name, head in heads.items():
         values = {"name": name, "kind": head["kind"], "labels": head["labels"], "features": head["features"]}
-        if name in CODEBOOK_HEADS:
-            values["codebook"] = "mentoring"
         values.update(version=VERSION, licence=LICENCE, card=f"cards/{name}.md", training_data=cards.SOURCES[name])
         text += "[[head]]\n" + "".join(f"{k} = {toml(v)}\n" for k, v in values.items()) + "\n"
         found = metrics_of(name, figures)
@@ -172,5 +171,7 @@ def manifest(folder, heads, figures, frozen):
             text += "[head.metrics]\n" + "".join(
                 f"{k} = {{ " + ", ".join(f"{a} = {toml(b)}" for a, b in v.items()) + " }\n" for k, v in found.items()) + "\n"
     for label, values in figures["points"].items():
+        if "tag" in values:
+            continue
         text += table(f"operating_points.{label}", values)
     write_atomic(MODELS / "manifest.toml", text.rstrip() + "\n")

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use super::{Common, Failure};
+use crate::codebook::taught;
+use crate::domain::rulebook::Rulebook;
 use crate::engine::Models;
 
 /// Loads everything, says what it found, and fails with every problem at once.
@@ -31,7 +33,13 @@ pub fn run(common: &Common) -> Result<ExitCode, Failure> {
         }
         None => println!("codebook        none: bare texts"),
     }
+    if let Some(heads) = &rulebook.heads {
+        println!("heads           {} with {} of them", heads.version, heads.heads.len());
+    }
     println!("pipeline        {}", rulebook.version);
+    if let Some(stale) = stale_heads(&rulebook) {
+        println!("\nWARNING  {stale}");
+    }
     if rulebook.consultation.safeguarding_contact.is_none() {
         println!(
             "\nWARNING  no safeguarding_contact is set for `{}`: nobody is named to read disclosures of harm",
@@ -39,4 +47,16 @@ pub fn run(common: &Common) -> Result<ExitCode, Failure> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to say where the codebook was edited after its heads were trained.
+pub fn stale_heads(rulebook: &Rulebook) -> Option<String> {
+    let (codebook, heads) = (rulebook.codebook.as_ref()?, rulebook.heads.as_ref()?);
+    (taught(codebook) != heads.codebook_sha256).then(|| {
+        format!(
+            "definitions or examples of codebook `{}` have changed since its heads {} were trained: run \
+             `moothall codebook train`",
+            codebook.id, heads.version
+        )
+    })
 }

@@ -179,6 +179,9 @@ fn check_rulebook(common: &Common, settings: &Settings, checks: &mut Checks) -> 
         ),
         Err(error) => checks.fail("models", error.to_string(), "restore the models folder as it was delivered"),
     }
+    if let Some(stale) = super::check_config::stale_heads(&rulebook) {
+        checks.warn("heads", stale, "until then tags follow the codebook as it was".to_owned());
+    }
     let book = codebook.map_or_else(
         || "no codebook".to_owned(),
         |codebook| format!("codebook {} with {} themes", codebook.id, codebook.themes.len()),

@@ -121,10 +121,18 @@ fn near_labels(codebook: &Codebook, file: &str, vectors: Option<Vectors<'_>>, wa
             let meaning = vectors.map_or(0.0, |vectors| cosine(&vectors.labels[at], &vectors.labels[other_at]));
             let place = format!("{file}: theme `{}`.label", theme.id);
             if letters <= SAME_LETTERS {
-                warn(place, format!("`{}` reads like `{}` of theme `{}`: coders will mix them up", theme.label, other.label, other.id));
+                warn(
+                    place,
+                    format!(
+                        "`{}` reads like `{}` of theme `{}`: coders will mix them up",
+                        theme.label, other.label, other.id
+                    ),
+                );
             } else if meaning >= SAME_MEANING {
-                let message =
-                    format!("`{}` means nearly what `{}` of theme `{}` does (cosine {meaning:.2})", theme.label, other.label, other.id);
+                let message = format!(
+                    "`{}` means nearly what `{}` of theme `{}` does (cosine {meaning:.2})",
+                    theme.label, other.label, other.id
+                );
                 warn(place, message);
             }
         }

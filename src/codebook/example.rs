@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(split_key(" A  buddy\nscheme "), split_key("a buddy scheme"));
     }
 
-    const SPLITS: [(&str, &str, Part);4] = [
+    const SPLITS: [(&str, &str, Part); 4] = [
         ("Buddy number 0 é", "3c833e2a", Part::Train),
         ("pair:xp003", "5a4931c2", Part::HeldOut),
         ("pair:xp013", "c30f824a", Part::Calibration),

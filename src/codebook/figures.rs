@@ -1,12 +1,12 @@
 //! Calibration, tag points and figures with intervals.
 
-/// A seeded sequence (SplitMix64; Steele, Lea and Flood, OOPSLA 2014): the same on every machine.
+/// A seeded sequence (`SplitMix64`; Steele, Lea and Flood, OOPSLA 2014): the same on every machine.
 #[derive(Clone, Debug)]
 pub struct Seeded(pub u64);
 
 impl Seeded {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -16,7 +16,7 @@ impl Seeded {
 
     /// Below `count`.
     pub fn below(&mut self, count: usize) -> usize {
-        (self.next() % count.max(1) as u64) as usize
+        (self.draw() % count.max(1) as u64) as usize
     }
 
     /// Fisher and Yates.
@@ -112,7 +112,7 @@ pub fn auc(rows: &[Scored]) -> f64 {
     let mut sorted: Vec<&Scored> = rows.iter().collect();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut below, mut area, mut yes) = (0.0_f64, 0.0_f64, 0.0_f64);
-    for ties in sorted.chunk_by(|a, b| a.0 == b.0) {
+    for ties in sorted.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
         let of = |wanted: bool| -> f64 { ties.iter().filter(|row| row.1 == wanted).map(|row| f64::from(row.2)).sum() };
         let (ties_yes, ties_no) = (of(true), of(false));
         area += ties_yes * (below + ties_no / 2.0);
@@ -157,7 +157,9 @@ pub fn platt(rows: &[Scored]) -> (f32, f32) {
 
 /// Log-loss per row at a temperature, for rows of logits and the right label.
 fn loss_at(rows: &[(Vec<f32>, usize)], temperature: f32) -> f64 {
-    rows.iter().map(|(logits, right)| -f64::from(super::learn::softmax(logits, temperature)[*right].max(1e-12).ln())).sum()
+    rows.iter()
+        .map(|(logits, right)| -f64::from(super::learn::softmax(logits, temperature)[*right].max(1e-12).ln()))
+        .sum()
 }
 
 /// The temperature (Guo et al., 2017) of least log-loss, with a weak pull to 1; golden-section search.
@@ -266,7 +268,8 @@ mod tests {
     fn an_interval_holds_its_value_and_narrows_with_rows() {
         let mean = |rows: usize| {
             interval(rows, 3, |counts| {
-                counts.iter().enumerate().map(|(row, count)| f64::from(*count) * (row % 2) as f64).sum::<f64>() / rows as f64
+                counts.iter().enumerate().map(|(row, count)| f64::from(*count) * (row % 2) as f64).sum::<f64>()
+                    / rows as f64
             })
         };
         let (few, many) = (mean(20), mean(2000));

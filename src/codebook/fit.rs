@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::example::{Example, Origin, Part};
-use super::figures::{Seeded, Scored, platt, tag_point, temperature};
+use super::figures::{Scored, Seeded, platt, tag_point, temperature};
 use super::learn::{Fitted, LANES, Matrix, Task, fit, sigmoid, softmax};
 use super::report::{HeadReport, measure};
 use super::words::{learn_grams, weights};
@@ -239,7 +239,10 @@ fn themes_plan(data: &Data<'_>) -> Plan {
     let fitted = |row: usize| examples[row].part != Part::HeldOut;
     for theme in 0..count {
         let sum = |of: bool| -> f32 {
-            (0..examples.len()).filter(|row| fitted(*row) && wanted[*row][theme] == Some(of)).map(|row| weight[row][theme]).sum()
+            (0..examples.len())
+                .filter(|row| fitted(*row) && wanted[*row][theme] == Some(of))
+                .map(|row| weight[row][theme])
+                .sum()
         };
         let unknown: Vec<usize> =
             (0..examples.len()).filter(|row| fitted(*row) && wanted[*row][theme].is_none()).collect();
@@ -304,8 +307,8 @@ fn exclusive(
     let mean = counts.iter().sum::<usize>() as f32 / counts.len() as f32;
     let weight_of = |label: usize| (mean / counts[label].max(1) as f32).sqrt().clamp(0.2, 5.0);
     let honest = |row: usize| chosen[row].is_some() && !examples[row].seen;
-    let enough = (0..examples.len()).filter(|row| examples[*row].part != Part::HeldOut && honest(*row)).count()
-        >= FEW_EXCLUSIVE;
+    let enough =
+        (0..examples.len()).filter(|row| examples[*row].part != Part::HeldOut && honest(*row)).count() >= FEW_EXCLUSIVE;
     let rows = 0..examples.len();
     Some(Plan {
         name,
@@ -315,7 +318,9 @@ fn exclusive(
             .map(|row| (0..labels.len()).map(|label| chosen[row].map(|one| one == label)).collect())
             .collect(),
         weight: rows.clone().map(|row| vec![chosen[row].map_or(0.0, weight_of); labels.len()]).collect(),
-        measured: rows.map(|row| vec![if enough { honest(row) } else { chosen[row].is_some() }; labels.len()]).collect(),
+        measured: rows
+            .map(|row| vec![if enough { honest(row) } else { chosen[row].is_some() }; labels.len()])
+            .collect(),
         thin: vec![!enough; labels.len()],
         labels,
     })
@@ -354,9 +359,8 @@ fn solve(plan: &Plan, matrix: &Matrix, rows: &[usize], folds: &[usize], options:
             dense_scale: scale,
             steps,
         };
-        let training: Vec<Vec<usize>> = (0..FOLDS)
-            .map(|fold| rows.iter().copied().filter(|row| folds[*row] != fold).collect())
-            .collect();
+        let training: Vec<Vec<usize>> =
+            (0..FOLDS).map(|fold| rows.iter().copied().filter(|row| folds[*row] != fold).collect()).collect();
         let mut starts: Vec<Fitted> = (0..FOLDS).map(|_| Fitted::zero(matrix, scales[0])).collect();
         let mut best: Option<(f64, f32, f32, Vec<[f32; LANES]>)> = None;
         let mut consider = |penalty: f32, scale: f32, best: &mut Option<(f64, f32, f32, Vec<[f32; LANES]>)>| {
@@ -383,7 +387,9 @@ fn solve(plan: &Plan, matrix: &Matrix, rows: &[usize], folds: &[usize], options:
             best.unwrap_or((0.0, PENALTIES[1], scales[0], vec![[0.0; LANES]; matrix.len()]));
         let fitted = fit(matrix, &task(rows, penalty, scale, 100), Fitted::zero(matrix, scale));
         let mut is_fitted = vec![false; matrix.len()];
-        rows.iter().for_each(|row| is_fitted[*row] = true);
+        for row in rows {
+            is_fitted[*row] = true;
+        }
         for (row, logits) in logits.iter_mut().enumerate() {
             if !is_fitted[row] {
                 *logits = fitted.logits(matrix, row);
@@ -499,8 +505,9 @@ fn report(
         (0..examples.len())
             .filter(|row| (examples[*row].part == Part::HeldOut) == held_out)
             .map(|row| {
-                let known =
-                    |label: usize| plan.wanted[row][label].filter(|_| plan.measured[row][label] && plan.weight[row][label] > 0.0);
+                let known = |label: usize| {
+                    plan.wanted[row][label].filter(|_| plan.measured[row][label] && plan.weight[row][label] > 0.0)
+                };
                 (probabilities[row].clone(), (0..plan.labels.len()).map(known).collect())
             })
             .collect()
@@ -548,4 +555,115 @@ fn head(plan: Plan, columns: &Columns, standard: &Standard, calibration: HeadCal
     }
     let lexical = (0..grams).flat_map(|gram| (0..count).map(move |label| weight(label, width + gram))).collect();
     TrainedHead { name: plan.name.to_owned(), labels: plan.labels, dense, lexical, bias, calibration }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Invented comments about buses, parks or neither; a bus pushes the vector's first number up.
+    fn examples(count: usize) -> (Vec<Example>, Vec<String>, Vec<Vec<f32>>) {
+        let mut seeded = Seeded(3);
+        let (mut examples, mut texts, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
+        for at in 0..count {
+            let kind = at % 3;
+            let noise = |seeded: &mut Seeded| seeded.below(1000) as f32 / 1000.0 - 0.5;
+            let filler = ["late", "again", "please", "council", "nobody", "week"][seeded.below(6)];
+            let text = format!("{} {filler} {at}", ["the bus", "this park", "hello"][kind]);
+            vectors.push((0..8).map(|lane| noise(&mut seeded) + f32::from(u8::from(kind == lane)) * 0.8).collect());
+            examples.push(Example {
+                text: text.clone(),
+                place: String::new(),
+                group: at.to_string(),
+                origin: Origin::Coded,
+                part: if at % 7 == 0 { Part::HeldOut } else { Part::Train },
+                seen: false,
+                themes: vec![Some(kind == 0), Some(kind == 1)],
+                off_topic: None,
+                stance: None,
+                attitude: Some(if kind == 0 { Attitude::Negative } else { Attitude::Positive }),
+                tone: None,
+            });
+            texts.push(text);
+        }
+        (examples, texts, vectors)
+    }
+
+    fn trained(examples: &[Example], texts: &[String], vectors: &[Vec<f32>], threads: usize) -> Trained {
+        let themes = ["buses".to_owned(), "parks".to_owned()];
+        train(
+            &Data { themes: &themes, stance: false, examples, texts, vectors },
+            &Options { seed: 7, threads, vectors: true, words: true },
+        )
+    }
+
+    #[test]
+    fn themes_that_can_be_told_are_told_on_rows_never_seen() {
+        let (examples, texts, vectors) = examples(120);
+        let found = trained(&examples, &texts, &vectors, 1);
+        assert_eq!(found.heads.iter().map(|head| head.name.as_str()).collect::<Vec<_>>(), ["themes", "attitude"]);
+        for report in &found.reports {
+            assert!(report.held_out.rows >= 15 && report.held_out.micro.value > 0.9, "{report:?}");
+        }
+        assert!(found.points.values().all(|point| (0.1..=0.8).contains(point)));
+    }
+
+    #[test]
+    fn threads_change_nothing() {
+        let (examples, texts, vectors) = examples(60);
+        let (one, four) = (trained(&examples, &texts, &vectors, 1), trained(&examples, &texts, &vectors, 4));
+        assert_eq!((one.heads, one.points, one.reports), (four.heads, four.points, four.reports));
+    }
+
+    #[test]
+    fn a_held_out_row_teaches_nothing() {
+        let (mut examples, mut texts, vectors) = examples(60);
+        let before = trained(&examples, &texts, &vectors, 1);
+        for (example, text) in examples.iter_mut().zip(&mut texts).filter(|(one, _)| one.part == Part::HeldOut) {
+            example.themes = example.themes.iter().map(|known| known.map(|yes| !yes)).collect();
+            example.attitude = Some(Attitude::Mixed);
+            "quite another text".clone_into(text);
+        }
+        let after = trained(&examples, &texts, &vectors, 1);
+        assert_eq!((before.heads, before.points), (after.heads, after.points));
+        assert_ne!(before.reports, after.reports, "it is measured on");
+    }
+
+    #[test]
+    fn a_theme_unknown_to_most_rows_is_still_learnt() {
+        let (mut examples, texts, vectors) = examples(120);
+        let mut left = 4;
+        for example in &mut examples {
+            if example.part == Part::Train {
+                let keep = example.themes[1] == Some(true) && left > 0;
+                left -= usize::from(keep);
+                example.themes[1] = keep.then_some(true);
+            }
+        }
+        let found = trained(&examples, &texts, &vectors, 1);
+        let parks = &found.reports[0].held_out.labels[1];
+        assert!(found.reports[0].thin[1] && !found.reports[0].thin[0]);
+        assert!(parks.auc > 0.9, "{parks:?}");
+    }
+
+    #[test]
+    fn groups_stay_together_and_rare_themes_are_dealt_out() {
+        let (mut examples, texts, vectors) = examples(60);
+        for pair in examples.chunks_mut(2) {
+            pair[1].group = pair[0].group.clone();
+        }
+        let data = Data {
+            themes: &["a".to_owned(), "b".to_owned()],
+            stance: false,
+            examples: &examples,
+            texts: &texts,
+            vectors: &vectors,
+        };
+        let folds = folds(&data, 1);
+        assert!(folds.chunks(2).all(|pair| pair[0] == pair[1]));
+        let of = |fold: usize| {
+            folds.iter().zip(&examples).filter(|(at, one)| **at == fold && one.themes[1] == Some(true)).count()
+        };
+        assert!((0..FOLDS).all(|fold| of(fold) >= 2), "{folds:?}");
+    }
 }

@@ -48,10 +48,7 @@ impl Matrix {
     }
 
     fn row(&self, row: usize) -> (&[f32], &[(u32, f32)]) {
-        (
-            &self.dense[row * self.width..(row + 1) * self.width],
-            &self.sparse[self.starts[row]..self.starts[row + 1]],
-        )
+        (&self.dense[row * self.width..(row + 1) * self.width], &self.sparse[self.starts[row]..self.starts[row + 1]])
     }
 }
 
@@ -220,17 +217,17 @@ fn evaluate(matrix: &Matrix, task: &Task<'_>, at: &Fitted) -> (f64, Vec<f32>) {
     let mut gradient = vec![[0.0_f32; LANES]; at.weights.len()];
     let mut loss = 0.0;
     for &row in task.rows {
-        let logits = at.logits(matrix, row);
         let (wanted, weight) = (&task.wanted[row], &task.weight[row]);
+        if weight.iter().all(|weight| *weight <= 0.0) {
+            continue;
+        }
+        let logits = at.logits(matrix, row);
         let (row_loss, error) = if task.exclusive {
             exclusive(&logits, wanted, weight[0], task.labels)
         } else {
             independent(&logits, wanted, weight, task.labels)
         };
         loss += row_loss;
-        if error == [0.0; LANES] {
-            continue;
-        }
         let (dense, sparse) = matrix.row(row);
         let scaled = error.map(|value| value * task.dense_scale);
         for (value, sum) in dense.iter().zip(&mut gradient) {

@@ -37,7 +37,9 @@ pub fn taught(codebook: &Codebook) -> String {
         add(&theme.definition);
         for list in [&theme.includes, &theme.excludes, &theme.examples] {
             add(&list.len().to_string());
-            list.iter().for_each(|line| add(line));
+            for line in list {
+                add(line);
+            }
         }
     }
     hex::encode(hash.finalize())

@@ -15,7 +15,9 @@ pub fn mean<'v>(vectors: impl Iterator<Item = &'v Vec<f32>>) -> Vec<f32> {
         sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value);
         count += 1;
     }
-    sum.iter_mut().for_each(|value| *value /= count as f32);
+    for value in &mut sum {
+        *value /= count as f32;
+    }
     sum
 }
 

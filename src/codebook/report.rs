@@ -87,7 +87,9 @@ pub fn measure(rows: &[(Vec<f32>, Vec<Option<bool>>)], points: Option<&[f32]>, s
     };
     let micro = |counts: &[u32]| {
         let mut all = Tally::default();
-        tallies(counts).into_iter().for_each(|tally| all.add(tally));
+        for tally in tallies(counts) {
+            all.add(tally);
+        }
         all.f1()
     };
     let occurs: Vec<usize> =
@@ -98,8 +100,7 @@ pub fn measure(rows: &[(Vec<f32>, Vec<Option<bool>>)], points: Option<&[f32]>, s
     };
     let plain = tallies(&vec![1; rows.len()]);
     let one = |label: usize| {
-        let scored: Vec<Scored> =
-            rows.iter().filter_map(|(p, wanted)| Some((p[label], wanted[label]?, 1.0))).collect();
+        let scored: Vec<Scored> = rows.iter().filter_map(|(p, wanted)| Some((p[label], wanted[label]?, 1.0))).collect();
         LabelFigures {
             yes: scored.iter().filter(|row| row.1).count(),
             rows: scored.len(),

@@ -94,6 +94,9 @@ impl TrainedHeads {
 
 impl fmt::Debug for TrainedHeads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TrainedHeads").field("version", &self.version).field("sha256", &self.sha256).finish_non_exhaustive()
+        f.debug_struct("TrainedHeads")
+            .field("version", &self.version)
+            .field("sha256", &self.sha256)
+            .finish_non_exhaustive()
     }
 }

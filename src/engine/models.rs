@@ -174,8 +174,7 @@ impl Models {
         let tensors = SafeTensors::deserialize(&bytes)
             .map_err(|error| bad(&head_files.weights, format!("not a safetensors file: {error}")))?;
         let required = |head: &str, kind: HeadKind| {
-            let entry =
-                manifest.head(head).ok_or_else(|| bad("manifest.toml", format!("head `{head}` is missing")))?;
+            let entry = manifest.head(head).ok_or_else(|| bad("manifest.toml", format!("head `{head}` is missing")))?;
             if entry.kind != kind {
                 return Err(bad("manifest.toml", format!("head `{head}` should be {kind:?}").to_lowercase()));
             }

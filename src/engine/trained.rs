@@ -210,7 +210,10 @@ pub fn parse(origin: &str, description: &[u8], weights: &[u8]) -> Result<Trained
         SafeTensors::deserialize(weights).map_err(|error| bad(&weighed, format!("not a safetensors file: {error}")))?;
     let reader = Reader { tensors, file: &weighed };
     let grams = |kind: &str| -> Result<GramList, EngineError> {
-        let list = GramList { hashes: reader.hashes(&format!("{kind}.hash"))?, idf: reader.floats(&format!("{kind}.idf"), None)? };
+        let list = GramList {
+            hashes: reader.hashes(&format!("{kind}.hash"))?,
+            idf: reader.floats(&format!("{kind}.idf"), None)?,
+        };
         if list.hashes.len() != list.idf.len() || !list.hashes.is_sorted() {
             return Err(bad(&weighed, format!("`{kind}` is no list of n-grams")));
         }
@@ -319,7 +322,8 @@ impl Reader<'_> {
 pub fn weights_file(words: &GramList, letters: &GramList, heads: &[TrainedHead]) -> Result<Vec<u8>, EngineError> {
     let mut parts: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> = BTreeMap::new();
     let single = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let half = |values: &[f32]| values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect::<Vec<u8>>();
+    let half =
+        |values: &[f32]| values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect::<Vec<u8>>();
     for (kind, list) in [("words", words), ("letters", letters)] {
         let hashes = list.hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect();
         parts.insert(format!("{kind}.hash"), (Dtype::U32, vec![list.hashes.len()], hashes));

@@ -108,8 +108,12 @@ fn described(theme: &Theme) -> Vec<(&str, String, bool)> {
     let mut lines = vec![(theme.label.as_str(), "label".to_owned(), true)];
     lines.push((theme.definition.as_str(), "definition".to_owned(), true));
     let numbered = |key: &str, line: usize| format!("{key}[{}]", line + 1);
-    lines.extend(theme.includes.iter().enumerate().map(|(line, text)| (text.as_str(), numbered("includes", line), true)));
-    lines.extend(theme.excludes.iter().enumerate().map(|(line, text)| (text.as_str(), numbered("excludes", line), false)));
+    lines.extend(
+        theme.includes.iter().enumerate().map(|(line, text)| (text.as_str(), numbered("includes", line), true)),
+    );
+    lines.extend(
+        theme.excludes.iter().enumerate().map(|(line, text)| (text.as_str(), numbered("excludes", line), false)),
+    );
     lines
 }
 
@@ -248,7 +252,9 @@ fn matching(folder: &Path, pattern: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.path())
-        .filter(|path| path.is_file() && path.file_name().and_then(|found| found.to_str()).is_some_and(|found| fits(name, found)))
+        .filter(|path| {
+            path.is_file() && path.file_name().and_then(|found| found.to_str()).is_some_and(|found| fits(name, found))
+        })
         .collect();
     found.sort();
     found
@@ -285,6 +291,9 @@ struct Row {
     example: Example,
 }
 
+/// The line of a row, and what stands there or why it cannot be read.
+type Object = (usize, Result<Map<String, Value>, String>);
+
 /// Rows of JSON Lines or CSV, told by the file's name.
 fn rows_of(codebook: &Codebook, path: &Path, bytes: &[u8], problems: &mut Problems) -> Vec<Row> {
     let file = path.display().to_string();
@@ -294,7 +303,7 @@ fn rows_of(codebook: &Codebook, path: &Path, bytes: &[u8], problems: &mut Proble
     };
     let text = text.trim_start_matches('\u{feff}');
     let is_table = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
-    let objects: Vec<(usize, Result<Map<String, Value>, String>)> = if is_table { table(text) } else { lines(text) };
+    let objects: Vec<Object> = if is_table { table(text) } else { lines(text) };
     let mut rows = Vec::new();
     for (line, object) in objects {
         let mut wrong = |message: String| problems.add(&file, format!("line {line}"), message);
@@ -306,7 +315,7 @@ fn rows_of(codebook: &Codebook, path: &Path, bytes: &[u8], problems: &mut Proble
     rows
 }
 
-fn lines(text: &str) -> Vec<(usize, Result<Map<String, Value>, String>)> {
+fn lines(text: &str) -> Vec<Object> {
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
@@ -315,7 +324,7 @@ fn lines(text: &str) -> Vec<(usize, Result<Map<String, Value>, String>)> {
 }
 
 /// A row for each record. An empty cell is unknown; themes are separated by `;` or `|`.
-fn table(text: &str) -> Vec<(usize, Result<Map<String, Value>, String>)> {
+fn table(text: &str) -> Vec<Object> {
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
     let names = match reader.headers() {
         Ok(names) => names.clone(),
@@ -351,13 +360,11 @@ fn row(
     object: &Map<String, Value>,
     wrong: &mut dyn FnMut(String),
 ) -> Option<Row> {
-    let text = match object.get("text") {
-        Some(Value::String(text)) => text.clone(),
-        _ => {
-            wrong("has no `text`".to_owned());
-            return None;
-        }
+    let Some(Value::String(text)) = object.get("text") else {
+        wrong("has no `text`".to_owned());
+        return None;
     };
+    let text = text.clone();
     if text.trim().is_empty() {
         return None;
     }
@@ -415,4 +422,111 @@ fn row(
         text,
     };
     Some(Row { line, split, origin: word("origin").map(str::to_owned), example })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::codebook;
+
+    /// Buses, parks and trams, with one example each but for trams.
+    fn typed(training: &str) -> (Codebook, Training) {
+        let text = format!(
+            "id = \"town\"\nversion = \"1\"\n{training}\
+             [[theme]]\nid = \"buses\"\ndefinition = \"Buses\"\nexamples = [\"Late again.\", \"Cut both.\"]\n\
+             [[theme]]\nid = \"parks\"\ndefinition = \"Parks\"\nexamples = [\"Cut both.\"]\n\
+             [[theme]]\nid = \"trams\"\ndefinition = \"Trams\"\n"
+        );
+        let mut problems = Problems::default();
+        let codebook = codebook::read("codebook.toml", &text, &|_, _| Some(0.5), &mut problems).unwrap();
+        let training = read_training("codebook.toml", &text, &mut problems);
+        assert_eq!(problems, Problems::default());
+        (codebook, training)
+    }
+
+    fn loaded(files: &[(&str, &str)], training: &str, hold_out: bool) -> Examples {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let (codebook, training) = typed(training);
+        let mut problems = Problems::default();
+        let found = load(&codebook, &training, folder.path(), None, hold_out, &mut problems);
+        assert_eq!(problems, Problems::default());
+        found
+    }
+
+    fn coded(examples: &Examples) -> Vec<&Example> {
+        examples.examples.iter().filter(|example| example.origin == Origin::Coded).collect()
+    }
+
+    #[test]
+    fn an_example_under_two_themes_raises_both() {
+        let found = loaded(&[], "", true);
+        let listed: Vec<&Example> = found.examples.iter().filter(|one| one.origin == Origin::Listed).collect();
+        assert_eq!(listed.len(), 2);
+        assert_eq!(listed[1].themes, [Some(true), Some(true), None]);
+    }
+
+    #[test]
+    fn what_nobody_coded_is_unknown() {
+        let rows = "{\"text\": \"a\", \"themes\": [\"buses\"]}\n{\"text\": \"b\"}\n{\"text\": \"c\", \"themes\": []}\n";
+        let found = loaded(&[("rows.jsonl", rows)], "[training]\nexamples = [\"*.jsonl\"]\n", false);
+        let themes: Vec<_> = coded(&found).iter().map(|one| one.themes.clone()).collect();
+        // Parks and trams occur in no row of the pattern: nobody looked for them.
+        assert_eq!(themes, [[Some(true), None, None], [None, None, None], [Some(false), None, None]]);
+    }
+
+    #[test]
+    fn an_empty_cell_is_unknown_and_none_is_none() {
+        let rows = "text,themes,tone\na,buses;parks,warm\nb,,\nc,none,angry\n";
+        let found = loaded(&[("rows.csv", rows)], "[training]\nexamples = [\"rows.csv\"]\n", false);
+        let coded = coded(&found);
+        assert_eq!(coded[0].themes, [Some(true), Some(true), None]);
+        assert_eq!((coded[1].themes[0], coded[1].tone), (None, None));
+        assert_eq!((coded[2].themes[0], coded[2].tone), (Some(false), Some(Tone::Angry)));
+    }
+
+    #[test]
+    fn a_copy_of_a_held_out_text_is_held_out_and_pairs_stay_together() {
+        let held = "{\"text\": \"The same words\", \"themes\": [\"buses\"]}\n";
+        let rows = "{\"text\": \"the  SAME words\", \"themes\": [\"parks\"]}\n\
+                    {\"text\": \"one half\", \"themes\": [], \"pair\": \"p1\"}\n{\"text\": \"other half\", \"themes\": [], \"pair\": \"p1\"}\n";
+        let found =
+            loaded(&[("a-heldout.jsonl", held), ("b.jsonl", rows)], "[training]\nexamples = [\"*.jsonl\"]\n", true);
+        let coded = coded(&found);
+        assert_eq!((coded[0].part, coded[1].part), (Part::HeldOut, Part::HeldOut));
+        assert_eq!((coded[2].group == coded[3].group, coded[2].part), (true, coded[3].part));
+    }
+
+    #[test]
+    fn only_training_rows_of_files_that_the_encoder_saw_count_as_seen() {
+        let row = |text: &str| format!("{{\"text\": \"{text}\", \"themes\": [\"buses\"]}}\n");
+        let texts: Vec<String> = (0..60).map(|at| format!("comment {at}")).collect();
+        let rows: String = texts.iter().map(|text| row(text)).collect();
+        let training = "[training]\nexamples = [\"rows.jsonl\"]\nencoder_saw = [\"rows.jsonl\"]\n";
+        let found = loaded(&[("rows.jsonl", &rows)], training, true);
+        for one in coded(&found) {
+            assert_eq!(one.seen, one.part == Part::Train, "{}", one.text);
+        }
+        assert!(
+            [Part::Train, Part::Calibration, Part::HeldOut]
+                .iter()
+                .all(|part| coded(&found).iter().any(|one| one.part == *part))
+        );
+    }
+
+    #[test]
+    fn a_star_stands_for_any_letters_of_a_name() {
+        for (pattern, name, expected) in [
+            ("*.jsonl", "a.jsonl", true),
+            ("*.jsonl", "a.csv", false),
+            ("coded-*-x.csv", "coded-march-x.csv", true),
+            ("coded-*-x.csv", "coded-x.csv", false),
+            ("a*a", "a", false),
+            ("*", "anything", true),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
 }

@@ -203,7 +203,8 @@ pub fn load_rulebook(files: &RulebookFiles, manifest: &ManifestFile) -> Result<R
 fn check_heads(file: &str, origin: &str, codebook: &Codebook, heads: &TrainedHeads, problems: &mut Problems) {
     let again = format!("run `moothall codebook train {origin}`");
     if heads.codebook != codebook.id {
-        let message = format!("is `{}`, and its heads {} are those of `{}`: {again}", codebook.id, heads.version, heads.codebook);
+        let message =
+            format!("is `{}`, and its heads {} are those of `{}`: {again}", codebook.id, heads.version, heads.codebook);
         problems.add(file, "id", message);
         return;
     }

@@ -55,7 +55,11 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     // What is plainly wrong comes first.
     let wrong = problems.0.iter().map(|problem| Finding {
         weight: Weight::Error,
-        place: if problem.key.is_empty() { problem.file.clone() } else { format!("{}: `{}`", problem.file, problem.key) },
+        place: if problem.key.is_empty() {
+            problem.file.clone()
+        } else {
+            format!("{}: `{}`", problem.file, problem.key)
+        },
         message: problem.message.clone(),
     });
     let mut all: Vec<Finding> = wrong.collect();
@@ -68,7 +72,8 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             .iter()
             .map(|finding| json!({"level": level(finding), "place": finding.place, "message": finding.message}))
             .collect();
-        let summary = json!({"themes": themes, "texts": texts, "errors": errors, "warnings": warnings, "findings": list});
+        let summary =
+            json!({"themes": themes, "texts": texts, "errors": errors, "warnings": warnings, "findings": list});
         println!("{summary}");
     } else {
         for finding in &all {

@@ -17,9 +17,11 @@ use crate::engine::Models;
 
 /// Options of `codebook curve`.
 #[derive(Debug, Args)]
-#[command(after_help = "The table needs columns `text` and `themes` (separated by `|`), `.csv` or `.csv.gz`. 12 % of its\n\
+#[command(
+    after_help = "The table needs columns `text` and `themes` (separated by `|`), `.csv` or `.csv.gz`. 12 % of its\n\
     rows, chosen by a hash of the text, are held out and measured on. Both sides learn from the same rows\n\
-    and choose strength and tag points in the same way; one of them sees words alone (TF-IDF).")]
+    and choose strength and tag points in the same way; one of them sees words alone (TF-IDF)."
+)]
 pub struct Arguments {
     /// Labelled table
     #[arg(value_name = "FILE")]
@@ -47,7 +49,12 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let threads = encoder_threads(settings.threads);
     let texts: Vec<&str> = examples.iter().map(|example| example.text.as_str()).collect();
     let (texts, vectors) = embed(&models, &texts, threads);
-    println!("{}: {} themes, {} rows, {held} of them held out\n", arguments.file.display(), themes.len(), examples.len());
+    println!(
+        "{}: {} themes, {} rows, {held} of them held out\n",
+        arguments.file.display(),
+        themes.len(),
+        examples.len()
+    );
     println!("examples  rows   micro-F1                       macro-F1");
     println!("a theme          heads          TF-IDF          heads          TF-IDF");
     for &size in &arguments.sizes {
@@ -62,8 +69,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             };
             let (drawn, texts, vectors) = of(&rows);
             rows_learnt += drawn.iter().filter(|example| example.part != Part::HeldOut).count();
-            let data =
-                Data { themes: &themes, stance: false, examples: &drawn, texts: &texts, vectors: &vectors };
+            let data = Data { themes: &themes, stance: false, examples: &drawn, texts: &texts, vectors: &vectors };
             for (side, vectors) in [true, false].into_iter().enumerate() {
                 let trained = train(&data, &Options { seed, threads, vectors, words: true });
                 let measured = &trained.reports.first().context("no head came of the rows")?.held_out;
@@ -101,7 +107,10 @@ fn read(arguments: &Arguments) -> Result<(Vec<String>, Vec<Example>), Failure> {
     let mut reader = csv::Reader::from_reader(bytes);
     let names = reader.headers().context("no header")?.clone();
     let column = |name: &str| {
-        names.iter().position(|one| one == name).with_context(|| format!("{} has no column `{name}`", arguments.file.display()))
+        names
+            .iter()
+            .position(|one| one == name)
+            .with_context(|| format!("{} has no column `{name}`", arguments.file.display()))
     };
     let (text, themes) = (column("text")?, column("themes")?);
     let mut rows: Vec<(String, Vec<String>)> = Vec::new();

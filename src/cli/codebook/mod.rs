@@ -83,6 +83,9 @@ fn typed(place: &Path, problems: &mut Problems) -> Typed {
     }
 }
 
+/// A text as it is judged, and its vector.
+type Embedded = (String, Vec<f32>);
+
 /// Texts as they are judged, and the encoder's vector of each, on `threads` threads.
 fn embed(models: &Arc<Models>, texts: &[&str], threads: usize) -> (Vec<String>, Vec<Vec<f32>>) {
     const AT_ONCE: usize = 16;
@@ -102,7 +105,7 @@ fn embed(models: &Arc<Models>, texts: &[&str], threads: usize) -> (Vec<String>, 
             found.push((at, judged.zip(vectors).collect::<Vec<_>>()));
         }
     };
-    let mut found: Vec<(usize, Vec<(String, Vec<f32>)>)> = std::thread::scope(|scope| {
+    let mut found: Vec<(usize, Vec<Embedded>)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
     });

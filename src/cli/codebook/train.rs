@@ -22,8 +22,8 @@ use crate::engine::trained::{
     ACTIVE, CodebookPart, DESCRIPTION, DataPart, Description, EncoderPart, HeadPart, LabelPart, TrainingPart, WEIGHTS,
     weights_file,
 };
-use crate::settings::examples::{Examples, load};
 use crate::settings::Problems;
+use crate::settings::examples::{Examples, load};
 
 /// Changes when the same examples give other heads.
 const LEARNER: &str = "1";
@@ -116,7 +116,11 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         toml::to_string(&description).context("describing the heads")?
     );
     write(&folder, &description.version, &text, &weights)?;
-    println!("\nwrote {}, now in force by {}", folder.join(&description.version).display(), folder.join(ACTIVE).display());
+    println!(
+        "\nwrote {}, now in force by {}",
+        folder.join(&description.version).display(),
+        folder.join(ACTIVE).display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -264,7 +268,10 @@ fn print(codebook: &Codebook, trained: &Trained, found: &Examples) {
     );
     let one = |figure: Figure| format!("{:.2} [{:.2}, {:.2}]", figure.value, figure.low, figure.high);
     for report in &trained.reports {
-        println!("\n{:<20} examples  F1, cross-validated    precision recall  AUC   tag from  F1, held out", report.name);
+        println!(
+            "\n{:<20} examples  F1, cross-validated    precision recall  AUC   tag from  F1, held out",
+            report.name
+        );
         for (at, label) in report.labels.iter().enumerate() {
             let figures = report.cross_validated.labels.get(at).cloned().unwrap_or_default();
             let outside = report.held_out.labels.get(at).filter(|outside| outside.yes > 0);
@@ -284,7 +291,8 @@ fn print(codebook: &Codebook, trained: &Trained, found: &Examples) {
         for (name, of) in [(share, 0), ("macro", 1)] {
             let pick = |measured: &Measured| if of == 0 { measured.micro } else { measured.macro_f1 };
             let (inside, outside) = (&report.cross_validated, &report.held_out);
-            let held = if outside.rows > 0 { format!("{} ({})", one(pick(outside)), outside.rows) } else { "-".to_owned() };
+            let held =
+                if outside.rows > 0 { format!("{} ({})", one(pick(outside)), outside.rows) } else { "-".to_owned() };
             println!("{name:<20} {:>8}  {:<21} {:>33}  {held}", inside.rows, one(pick(inside)), "");
         }
     }
