@@ -18,6 +18,7 @@ mod assess;
 mod bench;
 mod broker;
 mod check_config;
+mod codebook;
 mod doctor;
 mod files;
 mod health;
@@ -86,6 +87,8 @@ enum Command {
     Report(report::Arguments),
     /// Judge JSON lines from standard input: one JSON line out for each, in order
     Assess(assess::Arguments),
+    /// Check, train and measure what comments are coded by
+    Codebook(codebook::Arguments),
     /// Measure the encoder alone and the whole line on this machine
     Bench(bench::Arguments),
     /// Check settings, policy, codebook and models, and name every problem
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Safeguarding(arguments) => safeguarding::run(&cli.common, arguments),
         Command::Report(arguments) => report::run(&cli.common, arguments),
         Command::Assess(arguments) => assess::run(&cli.common, arguments),
+        Command::Codebook(arguments) => codebook::run(&cli.common, arguments),
         Command::Bench(arguments) => bench::run(&cli.common, arguments),
         Command::Run(arguments) => run::run(&cli.common, arguments),
         Command::Worker(arguments) => worker::run(&cli.common, arguments),
