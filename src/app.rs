@@ -14,6 +14,7 @@ use crate::broker::rabbitmq::{BrokerUrl, Mode, Names, RabbitConfig, Tls};
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
 use crate::domain::rulebook::{PipelineVersion, Rulebook};
+use crate::domain::score::Signals;
 use crate::engine::{EnginePool, Models};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::intake::IntakeLimits;
@@ -42,13 +43,24 @@ impl LineJudge {
 
     /// Judges texts, in order. `language` is what the source declares of each.
     pub async fn judge_texts(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<Assessment>, EngineError> {
+        Ok(self.judge_with_signals(texts).await?.into_iter().map(|(assessment, _)| assessment).collect())
+    }
+
+    async fn judge_with_signals(
+        &self,
+        texts: &[(&str, Option<&str>)],
+    ) -> Result<Vec<(Assessment, Signals)>, EngineError> {
         let default_language = self.rulebook.languages.first().map_or("en", String::as_str);
         let readings = texts
             .iter()
             .map(|(text, language)| read(text, ReadHints { language: *language, default_language }))
             .collect();
         let scored = self.engine.score(readings).await?;
-        Ok(scored.iter().map(|(reading, signals)| assess::assess(reading, signals, &self.rulebook)).collect())
+        let judged = scored.into_iter().map(|(reading, signals)| {
+            let assessment = assess::assess(&reading, &signals, &self.rulebook);
+            (assessment, signals)
+        });
+        Ok(judged.collect())
     }
 }
 
@@ -59,10 +71,16 @@ impl Judge for LineJudge {
     }
 
     async fn judge(&self, comments: &[Comment]) -> Result<Vec<Assessment>, EngineError> {
-        let texts: Vec<(&str, Option<&str>)> =
-            comments.iter().map(|comment| (comment.text.as_str(), comment.language.as_deref())).collect();
-        self.judge_texts(&texts).await
+        self.judge_texts(&texts(comments)).await
     }
+
+    async fn judge_closely(&self, comments: &[Comment]) -> Result<Vec<(Assessment, Signals)>, EngineError> {
+        self.judge_with_signals(&texts(comments)).await
+    }
+}
+
+fn texts(comments: &[Comment]) -> Vec<(&str, Option<&str>)> {
+    comments.iter().map(|comment| (comment.text.as_str(), comment.language.as_deref())).collect()
 }
 
 /// Where comments wait and where judgements are kept.

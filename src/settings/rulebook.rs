@@ -12,13 +12,15 @@ use crate::engine::manifest::ManifestFile;
 
 /// Changes whenever the judging code gives another answer to the same text,
 /// models and settings, so that cached judgements are not mixed.
-const JUDGING_CODE: &str = "2";
+pub(super) const JUDGING_CODE: &str = "2";
 
 /// The texts of a consultation's files.
 #[derive(Clone, Debug)]
 pub struct RulebookFiles {
     /// Where they came from, for errors: a folder, or `built-in`.
     pub origin: String,
+    /// That folder; none where they are compiled in.
+    pub folder: Option<PathBuf>,
     /// `consultation.toml`.
     pub consultation: String,
     /// `policy.toml`.
@@ -38,17 +40,19 @@ impl RulebookFiles {
         let base = folder.map_or_else(|| PathBuf::from("config"), Path::to_owned);
         let own = base.join(id);
         if own.join("consultation.toml").is_file() {
-            return Self::read(&own);
+            return Self::at(&own);
         }
         match id {
             "mentoring" if folder.is_none() => Ok(Self {
                 origin: "built-in/mentoring".to_owned(),
+                folder: None,
                 consultation: include_str!("../../config/mentoring/consultation.toml").to_owned(),
                 policy: include_str!("../../config/mentoring/policy.toml").to_owned(),
                 codebook: Some(include_str!("../../config/mentoring/codebook.toml").to_owned()),
             }),
             "none" => Ok(Self {
                 origin: "built-in/none".to_owned(),
+                folder: None,
                 consultation: include_str!("../../config/none/consultation.toml").to_owned(),
                 policy: include_str!("../../config/none/policy.toml").to_owned(),
                 codebook: None,
@@ -64,7 +68,8 @@ impl RulebookFiles {
         }
     }
 
-    fn read(folder: &Path) -> Result<Self, Problems> {
+    /// The files of the consultation in this folder.
+    pub fn at(folder: &Path) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let mut text = |name: &str, needed: bool| {
             let path = folder.join(name);
@@ -82,6 +87,7 @@ impl RulebookFiles {
         problems.or(())?;
         Ok(Self {
             origin: folder.display().to_string(),
+            folder: Some(folder.to_owned()),
             consultation: consultation.unwrap_or_default(),
             policy: policy.unwrap_or_default(),
             codebook,

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use super::{Common, Failure};
 
 mod check;
+mod retag;
 
 /// Options of `codebook`.
 #[derive(Debug, Args)]
@@ -25,11 +26,14 @@ pub struct Arguments {
 enum Action {
     /// Name every problem of a codebook and its examples, by file and key
     Check(check::Arguments),
+    /// Judge stored comments anew by a changed codebook, policy or model: first show, then do
+    Retag(retag::Arguments),
 }
 
 /// Runs the chosen action.
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &arguments.action {
         Action::Check(arguments) => check::run(common, arguments),
+        Action::Retag(arguments) => retag::run(common, arguments),
     }
 }
