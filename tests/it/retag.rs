@@ -104,7 +104,8 @@ async fn a_dry_run_shows_what_applying_does_and_a_second_run_does_nothing() {
     assert_eq!((shown.totals.changed, shown.totals.compared, shown.recorded, listed.len()), (30, 300, 0, 30));
     assert_eq!(shown.totals.verdicts[&(Verdict::Accept, Verdict::Hold)], 30);
     assert_eq!(store.funnel(&mentoring()).await.unwrap().accepted, 300);
-    assert_eq!(judge.judged(), 285, "an equal text of one page is judged once");
+    // Of the fifteen pairs of equal texts one stands on two pages.
+    assert_eq!(judge.judged(), 286, "an equal text of one page is judged once");
 
     let v1 = store.active_version(&mentoring()).await.unwrap();
     assert!(store.adopt_rulebook(&snapshot("v2"), v1.as_ref()).await.unwrap());
@@ -210,22 +211,35 @@ async fn a_shadow_that_fails_leaves_the_rest_for_later_and_goes_on() {
     let bench = Bench::new();
     let store = stored(&bench).await;
     // One comment that its judge cannot judge spoils the batch that it is in, and no other.
-    store.record(&[judged(comment("p", "poison"), 150, Verdict::Accept)]).await.unwrap();
+    let more: Vec<_> =
+        (300..320).map(|n| judged(comment(&n.to_string(), &format!("fine {n}")), n, Verdict::Accept)).collect();
+    store.record(&more).await.unwrap();
+    let poison = judged(comment("5", "poison"), 5, Verdict::Accept);
+    store.record(&[poison]).await.unwrap();
     let judge = StubJudge::new();
     let deps = looking_on(&bench, &store, &judge);
     let done = pass(&deps, Pace::Steady, &Shutdown::new(), |_| {}).await.unwrap();
-    assert_eq!(done, 301 - 16);
+    let left =
+        store.shadow_waiting(&mentoring(), &deps.rulebook.version, Probability::ONE, i64::MIN, 99).await.unwrap();
+    assert_eq!(done + left.len() as u64, 320);
+    assert!((1..=16).contains(&left.len()) && left.iter().any(|one| one.comment.text == "poison"), "{}", left.len());
     judge.broken.store(true, Ordering::SeqCst);
     assert_eq!(pass(&deps, Pace::Steady, &Shutdown::new(), |_| {}).await.unwrap(), 0);
+    assert_eq!(store.funnel(&mentoring()).await.unwrap().received(), 320);
+}
 
-    // A judge that panics ends neither the shadow nor the process.
-    judge.broken.store(false, Ordering::SeqCst);
-    store.record(&[judged(comment("q", "panic"), 1, Verdict::Accept)]).await.unwrap();
+#[tokio::test]
+async fn a_shadow_that_panics_ends_neither_itself_nor_the_process() {
+    let bench = Bench::new();
+    let store = bench.store().await;
+    store.record(&[judged(comment("1", "panic"), 1, Verdict::Accept)]).await.unwrap();
+    let judge = StubJudge::new();
     let shutdown = Shutdown::new();
-    let running = tokio::spawn(run(deps, shutdown.clone()));
-    wait_until("it has met the one that panics", async || judge.calls.load(Ordering::SeqCst) > 20).await;
+    let running = tokio::spawn(run(looking_on(&bench, &store, &judge), shutdown.clone()));
+    wait_until("it has met the one that panics", async || judge.calls.load(Ordering::SeqCst) == 1).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!running.is_finished());
     shutdown.stop_intake.cancel();
     running.await.unwrap();
+    assert_eq!(store.funnel(&mentoring()).await.unwrap().accepted, 1);
 }
