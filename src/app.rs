@@ -76,10 +76,16 @@ impl Judge for LineJudge {
     }
 
     async fn judge(&self, comments: &[Comment]) -> Result<Vec<Assessment>, EngineError> {
-        let texts: Vec<(&str, Option<&str>)> =
-            comments.iter().map(|comment| (comment.text.as_str(), comment.language.as_deref())).collect();
-        self.judge_texts(&texts).await
+        self.judge_texts(&texts(comments)).await
     }
+
+    async fn judge_closely(&self, comments: &[Comment]) -> Result<Vec<(Assessment, Signals)>, EngineError> {
+        self.judge_with_signals(&texts(comments)).await
+    }
+}
+
+fn texts(comments: &[Comment]) -> Vec<(&str, Option<&str>)> {
+    comments.iter().map(|comment| (comment.text.as_str(), comment.language.as_deref())).collect()
 }
 
 /// Where comments wait and where judgements are kept.

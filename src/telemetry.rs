@@ -54,6 +54,12 @@ pub mod metric {
     pub const OUTBOX_UNSENT: &str = "moothall_outbox_unsent";
     /// Age of the oldest of them, in seconds, by kind.
     pub const OUTBOX_OLDEST_SECONDS: &str = "moothall_outbox_oldest_seconds";
+    /// Comments that a shadow rulebook has judged.
+    pub const SHADOW_JUDGED: &str = "moothall_shadow_judged_total";
+    /// Those of them in which a reader would see a difference from the current judgement.
+    pub const SHADOW_DIFFERENT: &str = "moothall_shadow_different_total";
+    /// Comments that a shadow rulebook could not judge.
+    pub const SHADOW_FAILED: &str = "moothall_shadow_failed_total";
     /// Disclosures that no person has acknowledged.
     pub const DISCLOSURES_UNACKNOWLEDGED: &str = "moothall_disclosures_unacknowledged";
 }

@@ -211,7 +211,10 @@ fn doctor_fails_where_a_start_would_and_says_what_to_do() {
     let mut command = moothall(&["doctor"]);
     let (code, said) = ended(with_out(command.arg("--consultations").arg(&consultations), &out));
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("FAIL  pipeline") && said.contains("--adopt") && said.contains("1 failed"), "{said}");
+    assert!(
+        said.contains("FAIL  pipeline") && said.contains("--adopt-rulebook") && said.contains("1 failed"),
+        "{said}"
+    );
 
     let mut command = moothall(&["doctor", "--models"]);
     let (code, said) = ended(with_out(command.arg(folder.path()), &out));

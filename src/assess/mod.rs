@@ -2,6 +2,7 @@
 //!
 //! [`assess`] is the whole judgement on one screen; each step it calls is one file.
 
+pub mod compare;
 pub mod language;
 pub mod links;
 pub mod moderation;

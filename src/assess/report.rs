@@ -58,7 +58,7 @@ pub struct Placements {
 impl Placements {
     /// Where a comment counts, repeats known.
     pub fn place(&self, stored: &StoredComment, closes_at: Option<Timestamp>) -> Place {
-        let place = place(&stored.comment, &stored.assessment, stored.withdrawn, closes_at);
+        let place = place(stored, closes_at);
         if place == Place::Included && self.repeats.contains(&stored.sequence) {
             return Place::Excluded(Exclusion::Repeat);
         }
@@ -144,7 +144,7 @@ impl SummaryBuilder {
     /// Counts one stored comment.
     pub fn push(&mut self, stored: &StoredComment) {
         let summary = &mut self.summary;
-        let verdict = stored.assessment.verdict;
+        let verdict = stored.verdict();
         if stored.withdrawn && verdict == Verdict::Escalate {
             summary.disclosures.withdrawn += 1;
             summary.disclosures.unacknowledged += u64::from(stored.acknowledged_at_ms.is_none());
@@ -156,7 +156,10 @@ impl SummaryBuilder {
             (_, Verdict::Reject) => &mut summary.funnel.rejected,
             (_, Verdict::Escalate) => &mut summary.funnel.escalated,
         } += 1;
-        match place(&stored.comment, &stored.assessment, stored.withdrawn, self.closes_at) {
+        if !stored.withdrawn {
+            *summary.judged_by.entry(stored.assessment.pipeline_version.0.clone()).or_default() += 1;
+        }
+        match place(stored, self.closes_at) {
             Place::Escalated => {
                 summary.disclosures.escalated += 1;
                 summary.disclosures.unacknowledged += u64::from(stored.acknowledged_at_ms.is_none());

@@ -313,8 +313,8 @@ impl StoreCheck<'_> {
                 }
                 Some(active) => checks.fail(
                     "pipeline",
-                    format!("the store's judgements were made under {active}, now it is {}", rulebook.version),
-                    "start once with --adopt to judge everything anew, or restore the earlier policy, codebook and models",
+                    format!("the store's active rulebook is {active}, these files and models make {}", rulebook.version),
+                    "`moothall rulebook adopt` (or --adopt-rulebook) to judge by these, `moothall rulebook rollback` to go back",
                 ),
             }
         }

@@ -3,22 +3,27 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 (`process
 //! --strict`) done but some rows failed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::domain::rulebook::{Consultation, Rulebook};
+use crate::domain::rulebook::{Consultation, Rulebook, RulebookSnapshot};
+use crate::engine::Models;
+use crate::engine::choice::EngineChoice;
 use crate::engine::manifest::{ManifestFile, find_folder};
-use crate::settings::{Problems, RulebookFiles, Settings, load_consultation, load_rulebook};
+use crate::pipeline::ports::EngineError;
+use crate::settings::{Problems, RulebookFiles, Settings, load_consultation, load_rulebook, snapshot};
 use crate::telemetry::{self, LogFormat};
 
+mod adoption;
 mod assess;
 mod bench;
 mod broker;
 mod check_config;
 mod codebook;
+mod differences;
 mod doctor;
 mod eval;
 mod files;
@@ -30,9 +35,11 @@ mod progress;
 mod publish;
 mod queue;
 mod report;
+mod rulebook;
 mod run;
 mod safeguarding;
 mod service;
+mod shadow;
 mod worker;
 
 /// Comment moderation and sentiment for public consultations.
@@ -90,6 +97,10 @@ enum Command {
     Queue(queue::Arguments),
     /// Possible disclosures of harm: list them, acknowledge them
     Safeguarding(safeguarding::Arguments),
+    /// Which standards judge and have judged: list them, adopt one, go back to one
+    Rulebook(rulebook::Arguments),
+    /// Let another rulebook look on, and see where it would judge otherwise
+    Shadow(shadow::Arguments),
     /// Write report and tables again from what is in the store
     Report(report::Arguments),
     /// Judge JSON lines from standard input: one JSON line out for each, in order
@@ -149,6 +160,8 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Process(arguments) => process::run(&cli.common, arguments),
         Command::Safeguarding(arguments) => safeguarding::run(&cli.common, arguments),
+        Command::Rulebook(arguments) => rulebook::run(&cli.common, arguments),
+        Command::Shadow(arguments) => shadow::run(&cli.common, arguments),
         Command::Report(arguments) => report::run(&cli.common, arguments),
         Command::Assess(arguments) => assess::run(&cli.common, arguments),
         Command::Eval(arguments) => eval::run(&cli.common, arguments),
@@ -220,9 +233,38 @@ impl Common {
 
     /// The manifest and the rulebook of the chosen consultation.
     pub fn rulebook(&self, settings: &Settings) -> Result<(ManifestFile, Rulebook), Failure> {
-        let manifest = ManifestFile::read(&self.models_folder(settings))?;
-        let rulebook = load_rulebook(&self.rulebook_files(settings)?, &manifest)?;
+        let Carried { manifest, rulebook, .. } = self.carried(settings)?;
         Ok((manifest, rulebook))
+    }
+
+    /// Everything that this process judges the chosen consultation by.
+    pub fn carried(&self, settings: &Settings) -> Result<Carried, Failure> {
+        Ok(Carried::load(&self.rulebook_files(settings)?, &self.models_folder(settings))?)
+    }
+}
+
+/// Everything that one consultation is judged by.
+pub struct Carried {
+    /// The models.
+    pub manifest: ManifestFile,
+    /// What they are judged by.
+    pub rulebook: Rulebook,
+    /// The same as a store keeps it.
+    pub snapshot: RulebookSnapshot,
+}
+
+impl Carried {
+    /// Reads and checks a consultation's files against the models in a folder.
+    pub fn load(files: &RulebookFiles, models: &Path) -> anyhow::Result<Self> {
+        let manifest = ManifestFile::read(models)?;
+        let rulebook = load_rulebook(files, &manifest)?;
+        let snapshot = snapshot(files, &manifest, &rulebook)?;
+        Ok(Self { manifest, rulebook, snapshot })
+    }
+
+    /// Reads the models whole, as judging does.
+    pub fn check_models(&self) -> Result<(), EngineError> {
+        Models::load(&self.manifest.folder, &self.rulebook, EngineChoice::BuiltIn).map(drop)
     }
 }
 

@@ -6,15 +6,13 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::progress::Line;
 use super::{Failure, environment};
-use crate::app::{self, LineJudge, Storage};
+use crate::app::{self, Storage};
 use crate::assess::redact;
 use crate::domain::comment::ConsultationId;
 use crate::domain::rulebook::Rulebook;
 use crate::engine::manifest::ManifestFile;
 use crate::export::{self, ExportOptions, Outcome, Redacted, Reliability, RunInfo};
-use crate::pipeline::ports::{Judge, Judged};
 use crate::settings::Settings;
 
 /// Where results are and where the store is.
@@ -79,57 +77,6 @@ pub fn warn_without_contact(rulebook: &Rulebook) {
             rulebook.consultation.id
         );
     }
-}
-
-/// Refuses to mix judgements of two rulebooks; with `adopt` judges the stored comments anew.
-pub async fn check_version(
-    storage: &Storage,
-    rulebook: &Rulebook,
-    judge: &LineJudge,
-    adopt: bool,
-) -> Result<(), Failure> {
-    let consultation = &rulebook.consultation.id;
-    let active = storage.store.active_version(consultation).await?;
-    match active {
-        Some(active) if active != rulebook.version && !adopt => {
-            return Err(Failure::Usage(anyhow::anyhow!(
-                "the store's judgements on `{consultation}` were made under pipeline version {active}, and models, policy or \
-                 codebook now make {}: run again with --adopt to judge every stored comment anew, or restore the earlier files",
-                rulebook.version
-            )));
-        }
-        Some(active) if active != rulebook.version => retag(storage, rulebook, judge).await?,
-        _ => {}
-    }
-    storage.store.adopt_version(consultation, &rulebook.version).await?;
-    Ok(())
-}
-
-/// Judges every stored comment anew under the rulebook.
-async fn retag(storage: &Storage, rulebook: &Rulebook, judge: &LineJudge) -> Result<(), Failure> {
-    let consultation = &rulebook.consultation.id;
-    let funnel = storage.store.funnel(consultation).await?;
-    let line = Line::comments("judging anew", funnel.received() - funnel.failed);
-    let (mut after, mut done) = (-1, 0);
-    loop {
-        let page = storage.store.page(consultation, after, 128).await?;
-        let Some(last) = page.last() else { break };
-        after = last.sequence;
-        done += page.len() as u64;
-        let (comments, sequences): (Vec<_>, Vec<_>) =
-            page.into_iter().map(|stored| (stored.comment, stored.sequence)).unzip();
-        let assessments = judge.judge(&comments).await?;
-        let judged: Vec<Judged> = comments
-            .into_iter()
-            .zip(sequences)
-            .zip(assessments)
-            .map(|((comment, sequence), assessment)| Judged { comment, sequence, assessment })
-            .collect();
-        storage.store.record(&judged).await?;
-        line.set(done);
-    }
-    line.finish(&format!("{done} comments judged anew under {}", rulebook.version));
-    Ok(())
 }
 
 /// Writes report and tables.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 
+use super::adoption::{self, AdoptArgs};
 use super::files::{self, FileArgs, stop_on_interrupt};
 use super::output::{self, Output};
 use super::progress::Line;
-use super::{Common, Failure, encoder_threads, usage};
+use super::{Carried, Common, Failure, encoder_threads, usage};
 
 use crate::app::{self, LineJudge, Storage};
 use crate::domain::rulebook::Rulebook;
@@ -32,9 +33,8 @@ pub struct Arguments {
     files: FileArgs,
     #[command(flatten)]
     output: Output,
-    /// Judge what is in the store anew when models, policy or codebook have changed
-    #[arg(long)]
-    adopt: bool,
+    #[command(flatten)]
+    adopt: AdoptArgs,
     /// Encoder threads; 0 means one per core
     #[arg(long, default_value_t = 0, value_name = "N")]
     threads: usize,
@@ -44,7 +44,7 @@ pub struct Arguments {
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = common.settings()?;
     super::start_logging(&settings, "warn");
-    let (manifest, rulebook) = common.rulebook(&settings)?;
+    let Carried { manifest, rulebook, snapshot, .. } = common.carried(&settings)?;
     let as_at = arguments.output.as_at()?;
     let options = arguments.files.options(&settings, &rulebook.consultation)?;
     let rulebook = Arc::new(rulebook);
@@ -55,7 +55,10 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         let storage = arguments.output.open(&settings, Some(&rulebook.consultation.id)).await?;
         let threads = encoder_threads(if arguments.threads > 0 { arguments.threads } else { settings.threads });
         let judge = Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), settings.engine, threads)?);
-        output::check_version(&storage, &rulebook, judge.as_ref(), arguments.adopt).await?;
+        // After the models are found to be whole: what cannot judge is not adopted.
+        if let Some(said) = adoption::settle(storage.store.as_ref(), &snapshot, arguments.adopt).await? {
+            eprintln!("{said}");
+        }
 
         let deps = IntakeDeps {
             queue: Arc::clone(&storage.queue),

@@ -39,7 +39,7 @@ pub struct Arguments {
 /// Serves until asked to stop.
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = common.settings()?;
-    let (manifest, rulebook) = common.rulebook(&settings)?;
+    let carried = common.carried(&settings)?;
     super::start_logging(&settings, "info");
     let metrics = telemetry::init_metrics()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -48,7 +48,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         let listener = TcpListener::bind(settings.listen).await.with_context(|| {
             format!("cannot listen on {}: choose another with MOOTHALL_SERVER_LISTEN", settings.listen)
         })?;
-        let service = Service::open(&arguments.service, settings, manifest, rulebook).await?;
+        let service = Service::open(common, &arguments.service, settings, carried).await?;
         let mut lifecycle = service.lifecycle();
         let shutdown = lifecycle.shutdown();
         let page = Page::default();
@@ -114,6 +114,15 @@ impl Page {
     }
 }
 
+/// What tells that a report is not the latest.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    funnel: Funnel,
+    unread: usize,
+    /// Comments by the rulebook of their judgement: a retagging may move no verdict and yet change themes.
+    judged: Vec<u64>,
+}
+
 /// Writes the output folder again whenever comments have changed.
 struct Reporter {
     storage: Storage,
@@ -126,9 +135,10 @@ struct Reporter {
 
 impl Reporter {
     async fn run(&self, shutdown: &Shutdown) {
-        let mut last: Option<(Funnel, usize)> = None;
+        let mut last = None;
         while !shutdown.stop_intake.is_cancelled() {
-            match self.turn(last).await {
+            match self.turn(last.as_ref()).await {
+                Ok(None) => {}
                 Ok(seen) => last = seen,
                 Err(error) => tracing::error!(
                     error = format!("{error:?}"),
@@ -140,7 +150,7 @@ impl Reporter {
     }
 
     /// Writes the report unless nothing has changed since `last`.
-    async fn turn(&self, last: Option<(Funnel, usize)>) -> Result<Option<(Funnel, usize)>, Failure> {
+    async fn turn(&self, last: Option<&Seen>) -> Result<Option<Seen>, Failure> {
         let consultation = &self.rulebook.consultation.id;
         let funnel = self.storage.store.funnel(consultation).await?;
         let disclosures = self.storage.store.disclosures(Some(consultation)).await?;
@@ -149,12 +159,14 @@ impl Reporter {
             // Said again and again, on purpose, until somebody has acknowledged them.
             tracing::error!(unread, "possible disclosures of harm wait for a person: moothall safeguarding list");
         }
-        if last == Some((funnel, unread)) {
-            return Ok(last);
+        let rulebooks = self.storage.store.rulebooks(consultation).await?;
+        let seen = Seen { funnel, unread, judged: rulebooks.iter().map(|one| one.comments).collect() };
+        if last == Some(&seen) {
+            return Ok(None);
         }
         let outcome =
             output::write(&self.storage, &self.rulebook, &self.manifest, &self.output, Timestamp::now()).await?;
         self.page.set(tokio::fs::read(&outcome.report).await?);
-        Ok(Some((funnel, unread)))
+        Ok(Some(seen))
     }
 }

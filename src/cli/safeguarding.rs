@@ -1,4 +1,4 @@
-//! `moothall safeguarding list|ack`: disclosures of harm, for the safeguarding lead.
+//! `moothall safeguarding list|ack|release`: disclosures of harm, for the safeguarding lead.
 
 use std::process::ExitCode;
 
@@ -7,8 +7,10 @@ use jiff::Timestamp;
 
 use super::output::Output;
 use super::{Common, Failure, usage};
-use crate::domain::comment::{CommentId, CommentKey, SourceName};
+use crate::domain::comment::{Comment, CommentId, SourceName};
+use crate::domain::decision::Verdict;
 use crate::export::cells::neutral;
+use crate::pipeline::identity::text_hash;
 use crate::pipeline::ports::Disclosure;
 
 /// Options of `safeguarding`.
@@ -39,6 +41,38 @@ enum Action {
         #[arg(long)]
         by: String,
     },
+    /// Record that a person has read a text and that it discloses no harm: it counts and may be published again
+    Release {
+        /// The comment's id as `list` prints it
+        id: String,
+        /// Where it came from, when two sources use the same id
+        #[arg(long)]
+        source: Option<String>,
+        /// Who has decided so
+        #[arg(long)]
+        by: String,
+        /// What becomes of it
+        #[arg(long, value_enum, default_value_t = Released::Accept)]
+        verdict: Released,
+    },
+}
+
+/// The verdicts that a person may give what was escalated.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Released {
+    Accept,
+    Hold,
+    Reject,
+}
+
+impl From<Released> for Verdict {
+    fn from(released: Released) -> Self {
+        match released {
+            Released::Accept => Self::Accept,
+            Released::Hold => Self::Hold,
+            Released::Reject => Self::Reject,
+        }
+    }
 }
 
 /// Lists or acknowledges disclosures of the chosen consultation.
@@ -58,34 +92,50 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
                 Ok(ExitCode::SUCCESS)
             }
             Action::Ack { id, source, by } => {
-                if by.trim().is_empty() {
-                    return Err(usage("--by is empty: say who has read it"));
+                let key = &chosen(&disclosures, id, source.as_deref(), by)?.comment.key;
+                storage.store.acknowledge(key, by.trim()).await?;
+                println!("acknowledged: {id} by {}", neutral(by.trim()));
+                Ok(ExitCode::SUCCESS)
+            }
+            Action::Release { id, source, by, verdict } => {
+                let Comment { key, text, .. } = &chosen(&disclosures, id, source.as_deref(), by)?.comment;
+                let verdict = Verdict::from(*verdict);
+                if !storage.store.decide(key, &text_hash(text), verdict, by.trim()).await? {
+                    return Err(usage(&format!(
+                        "`{id}` was edited since: its current text is another, and is judged for itself"
+                    )));
                 }
-                let source = source
-                    .as_ref()
-                    .map(|name| SourceName::new(name).ok_or_else(|| usage("--source is empty")))
-                    .transpose()?;
-                let id = CommentId::new(id).ok_or_else(|| usage("the id is empty"))?;
-                let found: Vec<&CommentKey> = disclosures
-                    .iter()
-                    .map(|disclosure| &disclosure.comment.key)
-                    .filter(|key| key.id == id && source.as_ref().is_none_or(|source| key.source == *source))
-                    .collect();
-                match found.as_slice() {
-                    [] => Err(usage(&format!("no disclosure has the id `{id}` in consultation `{consultation}`"))),
-                    [key] => {
-                        storage.store.acknowledge(key, by.trim()).await?;
-                        println!("acknowledged: {id} by {}", neutral(by.trim()));
-                        Ok(ExitCode::SUCCESS)
-                    }
-                    _ => Err(usage(&format!(
-                        "{} sources have a disclosure with the id `{id}`: add --source",
-                        found.len()
-                    ))),
-                }
+                storage.store.acknowledge(key, by.trim()).await?;
+                println!("released: {id} is `{}` by {}, until its text changes", verdict.key(), neutral(by.trim()));
+                Ok(ExitCode::SUCCESS)
             }
         }
     })
+}
+
+/// The one disclosure that is meant.
+fn chosen<'a>(
+    disclosures: &'a [Disclosure],
+    id: &str,
+    source: Option<&str>,
+    by: &str,
+) -> Result<&'a Disclosure, Failure> {
+    if by.trim().is_empty() {
+        return Err(usage("--by is empty: say who has read it"));
+    }
+    let source = source.map(|name| SourceName::new(name).ok_or_else(|| usage("--source is empty"))).transpose()?;
+    let id = CommentId::new(id).ok_or_else(|| usage("the id is empty"))?;
+    let found: Vec<&Disclosure> = disclosures
+        .iter()
+        .filter(|one| {
+            one.comment.key.id == id && source.as_ref().is_none_or(|source| one.comment.key.source == *source)
+        })
+        .collect();
+    match found.as_slice() {
+        [] => Err(usage(&format!("no disclosure has the id `{id}` in this consultation"))),
+        [one] => Ok(one),
+        _ => Err(usage(&format!("{} sources have a disclosure with the id `{id}`: add --source", found.len()))),
+    }
 }
 
 fn list(disclosures: &[Disclosure], text: bool) {

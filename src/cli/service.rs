@@ -7,9 +7,11 @@ use clap::Args;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::adoption::{self, AdoptArgs};
 use super::broker::BrokerArgs;
-use super::output::{self, Output};
-use super::{Failure, encoder_threads};
+use super::output::Output;
+use super::shadow::{self as cli_shadow, ShadowArgs};
+use super::{Carried, Common, Failure, encoder_threads};
 use crate::app::{self, LineJudge, Storage};
 use crate::broker::rabbitmq::{BrokerError, Lane, RabbitConfig, RabbitPublisher, RabbitQueue};
 use crate::domain::comment::{ConsultationId, SourceName};
@@ -20,6 +22,7 @@ use crate::pipeline::clock::Clock;
 use crate::pipeline::outbox::{self, RelayDeps, RelaySettings};
 use crate::pipeline::ports::Publisher;
 use crate::pipeline::pulse::Pulse;
+use crate::pipeline::shadow::{self, ShadowDeps};
 use crate::pipeline::worker::WorkerDeps;
 use crate::pipeline::{watch, worker};
 use crate::settings::Settings;
@@ -33,9 +36,10 @@ pub struct ServiceArguments {
     pub output: Output,
     #[command(flatten)]
     pub broker: BrokerArgs,
-    /// Judge what is in the store anew when models, policy or codebook have changed
-    #[arg(long)]
-    pub adopt: bool,
+    #[command(flatten)]
+    pub adopt: AdoptArgs,
+    #[command(flatten)]
+    pub shadow: ShadowArgs,
 }
 
 /// The line, put together and not started.
@@ -47,6 +51,7 @@ pub struct Service {
     pub pulse: Pulse,
     deps: WorkerDeps,
     broker: Option<Broker>,
+    shadow: Option<ShadowDeps>,
 }
 
 struct Broker {
@@ -57,11 +62,12 @@ struct Broker {
 impl Service {
     /// Opens everything.
     pub async fn open(
+        common: &Common,
         arguments: &ServiceArguments,
         settings: Settings,
-        manifest: ManifestFile,
-        rulebook: Rulebook,
+        carried: Carried,
     ) -> Result<Self, Failure> {
+        let Carried { manifest, rulebook, snapshot, .. } = carried;
         let rulebook = Arc::new(rulebook);
         warn_without_contact(&rulebook);
         let pulse = Pulse::default();
@@ -83,9 +89,13 @@ impl Service {
             settings.engine,
             encoder_threads(settings.threads),
         )?);
-        output::check_version(&storage, &rulebook, judge.as_ref(), arguments.adopt).await?;
+        // After the models are found to be whole: what cannot judge is not adopted.
+        if let Some(said) = adoption::settle(storage.store.as_ref(), &snapshot, arguments.adopt).await? {
+            tracing::warn!("{said}");
+        }
         let deps = WorkerDeps { pulse: pulse.clone(), ..storage.worker(judge, &settings) };
-        Ok(Self { settings, manifest, rulebook, storage, pulse, deps, broker })
+        let shadow = looks_on(common, arguments, &settings, &storage, &rulebook);
+        Ok(Self { settings, manifest, rulebook, storage, pulse, deps, broker, shadow })
     }
 
     /// Starts workers, relays and the watch as tasks of `lifecycle`.
@@ -95,6 +105,7 @@ impl Service {
         let watch = watch::run(
             Arc::clone(queue),
             Arc::clone(store),
+            Arc::clone(&self.rulebook),
             pulse.clone(),
             self.storage.clock.clone(),
             shutdown.clone(),
@@ -103,6 +114,13 @@ impl Service {
             watch.await;
             Ok(())
         });
+        if let Some(deps) = self.shadow.clone() {
+            let shutdown = shutdown.clone();
+            lifecycle.spawn("shadow", async move {
+                shadow::run(deps, shutdown).await;
+                Ok(())
+            });
+        }
         let Some(broker) = &self.broker else {
             let deps = self.deps.clone();
             lifecycle.spawn("worker", async move {
@@ -171,6 +189,32 @@ impl Service {
             broker = broker.as_deref().unwrap_or("embedded"),
             "moothall runs"
         );
+    }
+}
+
+/// The rulebook that looks on, where one is asked for. What is wrong with it is said and
+/// keeps nobody from work.
+fn looks_on(
+    common: &Common,
+    arguments: &ServiceArguments,
+    settings: &Settings,
+    storage: &Storage,
+    active: &Rulebook,
+) -> Option<ShadowDeps> {
+    let loaded = arguments.shadow.load(common, settings).and_then(|carried| {
+        let other = carried.filter(|carried| carried.rulebook.version != active.version);
+        other.map(|carried| cli_shadow::deps(carried, storage, settings, 1)).transpose()
+    });
+    match loaded {
+        Ok(Some(deps)) => {
+            tracing::info!(pipeline = %deps.rulebook.version, "a shadow rulebook looks on");
+            Some(deps)
+        }
+        Ok(None) => None,
+        Err(failure) => {
+            tracing::error!(error = format!("{:#}", failure.into_error()), "no shadow rulebook looks on");
+            None
+        }
     }
 }
 

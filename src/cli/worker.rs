@@ -38,7 +38,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
              `moothall run` needs none",
         ));
     }
-    let (manifest, rulebook) = common.rulebook(&settings)?;
+    let carried = common.carried(&settings)?;
     super::start_logging(&settings, "info");
     let metrics = telemetry::init_metrics()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -49,7 +49,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             }
             None => None,
         };
-        let service = Service::open(&arguments.service, settings, manifest, rulebook).await?;
+        let service = Service::open(common, &arguments.service, settings, carried).await?;
         let mut lifecycle = service.lifecycle();
         if let Some(listener) = listener {
             let shutdown = lifecycle.shutdown();

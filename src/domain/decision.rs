@@ -37,6 +37,28 @@ impl Verdict {
     }
 }
 
+/// What a person decided about one text. It outranks every machine verdict on that text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// What they decided.
+    pub verdict: Verdict,
+    /// Who: a role or a name as given.
+    pub by: String,
+    /// When (Unix milliseconds).
+    pub at_ms: i64,
+}
+
+/// The verdict that stands on a text: a person's, else an escalation that no person has
+/// released, else the machine's. `escalated` says whether this text was ever escalated.
+pub fn standing_verdict(person: Option<Verdict>, escalated: bool, machine: Verdict) -> Verdict {
+    match person {
+        Some(decided) => decided,
+        // Another model or a higher point is no reason to publish what may be a disclosure.
+        None if escalated => Verdict::Escalate,
+        None => machine,
+    }
+}
+
 /// A reason's stable key, from the published list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReasonKey(&'static str);
@@ -141,4 +163,16 @@ pub struct Reason {
     pub span: Option<Span>,
     /// The policy rule that fired (`threat-high`), or `built-in`.
     pub rule: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_outranks_and_an_escalation_stays_until_then() {
+        assert_eq!(standing_verdict(Some(Verdict::Accept), true, Verdict::Escalate), Verdict::Accept);
+        assert_eq!(standing_verdict(None, true, Verdict::Accept), Verdict::Escalate);
+        assert_eq!(standing_verdict(None, false, Verdict::Reject), Verdict::Reject);
+    }
 }

@@ -60,3 +60,54 @@ pub struct Rulebook {
     /// One hash over all of it.
     pub version: PipelineVersion,
 }
+
+/// What a rulebook is made of: the SHA-256 of each part as hex, so that two can be told apart by part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulebookParts {
+    /// Version of the judging code, not a hash.
+    pub judging_code: String,
+    /// The policy's file.
+    pub policy: String,
+    /// The codebook's file; none where bare texts are judged.
+    pub codebook: Option<String>,
+    /// The consultation's own heads, where it has some.
+    pub heads: Option<String>,
+    /// The encoder's weights.
+    pub encoder: String,
+    /// The models' manifest: the encoder, the heads of every consultation, operating points.
+    pub models: String,
+    /// The models' version as people call it.
+    pub model_version: String,
+}
+
+impl RulebookParts {
+    /// The parts in which two rulebooks differ, as words for a person.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let encoder = self.encoder != other.encoder;
+        [
+            ("policy", self.policy != other.policy),
+            ("codebook", self.codebook != other.codebook),
+            ("heads", self.heads != other.heads),
+            ("encoder", encoder),
+            // With another encoder the manifest is another one anyway.
+            ("models' manifest (general heads, operating points)", !encoder && self.models != other.models),
+            ("judging code", self.judging_code != other.judging_code),
+        ]
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect()
+    }
+}
+
+/// A rulebook's own small files, byte for byte, so that it can be written back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulebookSnapshot {
+    /// Whose.
+    pub consultation: ConsultationId,
+    /// The version that they make with the models of `parts`.
+    pub version: PipelineVersion,
+    /// What it is made of.
+    pub parts: RulebookParts,
+    /// Paths inside the consultation's folder (`policy.toml`, `heads/1/...`) and contents, by path.
+    pub files: std::collections::BTreeMap<String, Vec<u8>>,
+}

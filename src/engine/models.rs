@@ -16,9 +16,9 @@ use super::heads::LinearHead;
 use super::kernels;
 use super::lexicon::Lexicon;
 use super::manifest::{HeadKind, ManifestFile};
+use crate::domain::heads::TrainedHeads;
 use crate::domain::policy::ExtraScorer;
 use crate::domain::rulebook::Rulebook;
-use crate::domain::heads::TrainedHeads;
 use crate::pipeline::ports::EngineError;
 
 /// Heads that every consultation uses.
@@ -128,7 +128,11 @@ impl Models {
     }
 
     /// As [`Models::load`] with the built-in engine on a chosen instruction path and no extra scorers.
-    pub fn load_with(folder: &Path, heads: Option<&TrainedHeads>, path: kernels::Path) -> Result<Arc<Self>, EngineError> {
+    pub fn load_with(
+        folder: &Path,
+        heads: Option<&TrainedHeads>,
+        path: kernels::Path,
+    ) -> Result<Arc<Self>, EngineError> {
         Self::read(folder, heads, |weights, name, config| built_in(weights, name, config, path)).map(Arc::new)
     }
 

@@ -95,6 +95,7 @@ pub fn run_json(
         "as_at": options.as_at.to_string(),
         "consultation_id": rulebook.consultation.id.as_str(),
         "pipeline_version": rulebook.version.0,
+        "judged_by": summary.judged_by,
         "model_version": rulebook.model_version,
         "codebook_version": rulebook.codebook.as_ref().map(|book| &book.version),
         "pseudonym_key": key_name,

@@ -94,6 +94,7 @@ struct Page<'a> {
     codebook_version: String,
     model_version: &'a str,
     pipeline_version: String,
+    other_rulebooks: String,
     patterns: &'static str,
     funnel_title: String,
     funnel_bar: String,
@@ -168,6 +169,7 @@ pub fn render<S: std::hash::BuildHasher>(
         codebook_version: rulebook.codebook.as_ref().map_or_else(|| "none".to_owned(), |book| book.version.clone()),
         model_version: &rulebook.model_version,
         pipeline_version: rulebook.version.0.chars().take(16).collect(),
+        other_rulebooks: other_rulebooks(rulebook, summary),
         patterns: svg::PATTERNS,
         funnel_title: funnel_title(summary),
         funnel_bar: funnel_bar(summary),
@@ -253,6 +255,19 @@ fn state(rulebook: &Rulebook, summary: &Summary, as_at: Timestamp) -> String {
                 ),
             }
         }
+    }
+}
+
+/// What is not under the standard that the page names, as a sentence; empty where all is.
+fn other_rulebooks(rulebook: &Rulebook, summary: &Summary) -> String {
+    let others = summary.judged_by.iter().filter(|(version, _)| **version != rulebook.version.0);
+    match others.map(|(_, count)| count).sum() {
+        0 => String::new(),
+        1 => "One comment carries the judgement of another version of models, policy or codebook.".to_owned(),
+        count => format!(
+            "{} comments carry the judgement of other versions of models, policy or codebook.",
+            thousands(count)
+        ),
     }
 }
 

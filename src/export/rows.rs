@@ -32,7 +32,7 @@ impl Trace {
     pub fn add(&mut self, stored: &StoredComment) {
         self.0.update(stored.sequence.to_le_bytes());
         self.0.update([u8::from(stored.withdrawn)]);
-        self.0.update(stored.assessment.verdict.key());
+        self.0.update(stored.verdict().key());
         self.0.update(stored.assessment.pipeline_version.0.as_bytes());
         self.0.update((stored.comment.text.len() as u64).to_le_bytes());
         self.0.update(stored.comment.text.as_bytes());

@@ -16,7 +16,7 @@ use crate::domain::reading::{Language, Pii, PiiKind};
 use crate::domain::rulebook::{Consultation, PipelineVersion, Rulebook};
 use crate::domain::score::{Attribute, Distribution, Probability, Score, Span};
 use crate::pipeline::ports::{
-    Disclosure, FailedRow, FailedRows, Funnel, Judged, Recorded, Store, StoreError, StoredComment,
+    Disclosure, FailedRow, FailedRows, Funnel, Judged, Recorded, Rulebooks, Shadows, Store, StoreError, StoredComment,
 };
 
 pub fn p(value: f32) -> Probability {
@@ -134,6 +134,8 @@ pub fn comment(sequence: i64, text: &str) -> StoredComment {
         },
         acknowledged_at_ms: None,
         withdrawn: false,
+        escalated: false,
+        decided: None,
     }
 }
 
@@ -409,6 +411,10 @@ impl FailedRows for Shelf {
         Err(StoreError::Failed("this store only reads".to_owned()))
     }
 }
+
+impl Rulebooks for Shelf {}
+
+impl Shadows for Shelf {}
 
 #[async_trait]
 impl Store for Shelf {

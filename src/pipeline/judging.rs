@@ -20,7 +20,8 @@ use crate::telemetry::metric;
 /// Pause before the engine is tried again.
 pub(super) const ENGINE_PAUSE_MS: u64 = 5_000;
 const STORE_BUSY_PAUSE_MS: u64 = 1_000;
-const NEWER_SCHEMA_PAUSE_MS: u64 = 60_000;
+/// For what only another binary or another rulebook mends.
+const OUTDATED_PAUSE_MS: u64 = 60_000;
 const LONGEST_PAUSE_MS: u64 = 300_000;
 
 /// Why a delivery did not become a stored judgement.
@@ -52,8 +53,8 @@ impl Failure {
                 Settlement::Retry { after_ms: ENGINE_PAUSE_MS, counts: false }
             }
             Self::Store(StoreError::Busy(_)) => Settlement::Retry { after_ms: STORE_BUSY_PAUSE_MS, counts: false },
-            Self::Store(StoreError::NewerSchema { .. }) => {
-                Settlement::Retry { after_ms: NEWER_SCHEMA_PAUSE_MS, counts: false }
+            Self::Store(StoreError::NewerSchema { .. } | StoreError::OtherRulebook { .. }) => {
+                Settlement::Retry { after_ms: OUTDATED_PAUSE_MS, counts: false }
             }
             // 1 s, 2 s, 4 s ... up to 5 minutes: with 20 attempts over an hour until parked.
             Self::Store(StoreError::Failed(_)) => Settlement::Retry {
@@ -72,7 +73,9 @@ impl Failure {
             Self::Undecodable(_)
             | Self::NoRulebook(_)
             | Self::Engine(EngineError::Models { .. } | EngineError::Stopped(_))
-            | Self::Store(StoreError::Busy(_) | StoreError::NewerSchema { .. }) => false,
+            | Self::Store(StoreError::Busy(_) | StoreError::NewerSchema { .. } | StoreError::OtherRulebook { .. }) => {
+                false
+            }
         }
     }
 }

@@ -7,6 +7,8 @@ mod judging;
 pub mod outbox;
 pub mod ports;
 pub mod pulse;
+pub mod retag;
+pub mod shadow;
 pub mod shutdown;
 pub mod watch;
 pub mod worker;

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, CommentKey, ConsultationId};
+use crate::domain::decision::{Decided, Verdict, standing_verdict};
 use crate::domain::reading::Reading;
-use crate::domain::rulebook::PipelineVersion;
-use crate::domain::score::Signals;
+use crate::domain::rulebook::{PipelineVersion, RulebookParts, RulebookSnapshot};
+use crate::domain::score::{Probability, Signals};
 
 /// Why a queue could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,19 @@ pub enum StoreError {
         found: i64,
         /// Newest version that this binary knows.
         known: i64,
+    },
+    /// Another rulebook than the carried one is the store's active one.
+    #[error(
+        "the store's active rulebook for `{consultation}` is {active}, and this process carries {carried}: \
+         start it with the files and models of the active one, or have its own adopted (`moothall rulebook list`)"
+    )]
+    OtherRulebook {
+        /// Whose.
+        consultation: ConsultationId,
+        /// What the store names.
+        active: PipelineVersion,
+        /// What judged.
+        carried: PipelineVersion,
     },
     /// A row does not hold what it should.
     #[error("store row is damaged: {0}")]
@@ -217,6 +231,12 @@ pub trait Judge: Send + Sync {
     /// One assessment per comment, in order. They may be of several consultations,
     /// all of which have a version.
     async fn judge(&self, comments: &[Comment]) -> Result<Vec<Assessment>, EngineError>;
+    /// As [`Judge::judge`], with the scores behind it where the judge has them: what stayed
+    /// below a mark is in no assessment.
+    async fn judge_closely(&self, comments: &[Comment]) -> Result<Vec<(Assessment, Signals)>, EngineError> {
+        let assessments = self.judge(comments).await?;
+        Ok(assessments.into_iter().map(|assessment| (assessment, Signals::default())).collect())
+    }
 }
 
 /// A comment with its judgement, ready to be stored.
@@ -274,6 +294,45 @@ pub struct StoredComment {
     pub acknowledged_at_ms: Option<i64>,
     /// Whether the source has withdrawn (deleted) it.
     pub withdrawn: bool,
+    /// Whether this text was ever escalated, by this rulebook or an earlier one.
+    pub escalated: bool,
+    /// What a person decided about this text.
+    pub decided: Option<Decided>,
+}
+
+impl StoredComment {
+    /// The verdict that stands, which every figure goes by.
+    pub fn verdict(&self) -> Verdict {
+        standing_verdict(self.decided.as_ref().map(|decided| decided.verdict), self.escalated, self.assessment.verdict)
+    }
+}
+
+/// A rulebook that a store has met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownRulebook {
+    /// Its version.
+    pub version: PipelineVersion,
+    /// What it is made of; `None` where only its judgements are known.
+    pub parts: Option<RulebookParts>,
+    /// Whether new comments are judged under it.
+    pub active: bool,
+    /// When it was made the active one (Unix milliseconds), oldest first.
+    pub adopted_at_ms: Vec<i64>,
+    /// Comments whose current judgement was made under it.
+    pub comments: u64,
+}
+
+/// A machine judgement that differs from what a person decided about the same text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The comment.
+    pub key: CommentKey,
+    /// What the person decided; it stands.
+    pub decided: Decided,
+    /// What the machine says.
+    pub machine: Verdict,
+    /// Under which rulebook.
+    pub version: PipelineVersion,
 }
 
 /// Where every comment of a consultation is. `received` is the sum of the rest.
@@ -371,13 +430,93 @@ pub trait FailedRows: Send + Sync {
     async fn fail(&self, rows: &[FailedRow]) -> Result<u64, StoreError>;
 }
 
+/// Which rulebooks judge and have judged.
+///
+/// The methods with a body are what a double for readers need not have.
+#[async_trait]
+pub trait Rulebooks: Send + Sync {
+    /// The version that new comments of the consultation are judged under; `None` before the first.
+    async fn active_version(&self, consultation: &ConsultationId) -> Result<Option<PipelineVersion>, StoreError> {
+        let _ = consultation;
+        Err(StoreError::read_only())
+    }
+    /// Keeps a rulebook's files without making it the active one. What is known already is kept as given last.
+    async fn keep_rulebook(&self, snapshot: &RulebookSnapshot) -> Result<(), StoreError> {
+        let _ = snapshot;
+        Err(StoreError::read_only())
+    }
+    /// Keeps the rulebook and makes it the active one, if `instead_of` is active now.
+    /// `false` when another is: somebody was faster.
+    async fn adopt_rulebook(
+        &self,
+        snapshot: &RulebookSnapshot,
+        instead_of: Option<&PipelineVersion>,
+    ) -> Result<bool, StoreError> {
+        let _ = (snapshot, instead_of);
+        Err(StoreError::read_only())
+    }
+    /// Every rulebook that was kept, adopted, or has judged, in the order in which they came.
+    async fn rulebooks(&self, consultation: &ConsultationId) -> Result<Vec<KnownRulebook>, StoreError> {
+        let _ = consultation;
+        Err(StoreError::read_only())
+    }
+    /// A rulebook's files; `None` where they were never kept.
+    async fn rulebook(
+        &self,
+        consultation: &ConsultationId,
+        version: &PipelineVersion,
+    ) -> Result<Option<RulebookSnapshot>, StoreError> {
+        let _ = (consultation, version);
+        Err(StoreError::read_only())
+    }
+}
+
+/// Judgements of a rulebook that only looks on. They are in no result, alert, figure or export.
+///
+/// The methods with a body are what a double for readers need not have.
+#[async_trait]
+pub trait Shadows: Send + Sync {
+    /// Current comments, not withdrawn, that `version` has not judged in the shadow, above
+    /// `after` in order; of a sample that depends on the texts alone.
+    async fn shadow_waiting(
+        &self,
+        consultation: &ConsultationId,
+        version: &PipelineVersion,
+        sample: Probability,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredComment>, StoreError> {
+        let _ = (consultation, version, sample, after, limit);
+        Err(StoreError::read_only())
+    }
+    /// Keeps judgements of stored comments beside the current ones; known ones and
+    /// comments that are not stored change nothing. Returns how many were new.
+    async fn record_shadow(&self, judged: &[Judged]) -> Result<u64, StoreError> {
+        let _ = judged;
+        Err(StoreError::read_only())
+    }
+    /// Current comments that `version` has judged in the shadow, with its judgement, above `after` in order.
+    async fn shadowed(
+        &self,
+        consultation: &ConsultationId,
+        version: &PipelineVersion,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(StoredComment, Assessment)>, StoreError> {
+        let _ = (consultation, version, after, limit);
+        Err(StoreError::read_only())
+    }
+}
+
 /// Durable state: comments, current assessments, failures, disclosures.
 ///
 /// The methods with a body are what a double for readers need not have; an
 /// adapter has them all, and the contract suite asks for each.
 #[async_trait]
-pub trait Store: FailedRows {
+pub trait Store: FailedRows + Rulebooks + Shadows {
     /// Stores judgements and their outbox rows in one transaction; effects happen once.
+    /// All or nothing; [`StoreError::OtherRulebook`] where one was made under another
+    /// version than the active one, if one is active.
     async fn record(&self, judged: &[Judged]) -> Result<Vec<Recorded>, StoreError>;
     /// Rows kept by [`FailedRows::fail`], by source and row.
     async fn failures(&self, consultation: &ConsultationId) -> Result<Vec<FailedRow>, StoreError>;
@@ -408,14 +547,24 @@ pub trait Store: FailedRows {
         let _ = (key, revision);
         Err(StoreError::read_only())
     }
-    /// The pipeline version that this store's current judgements are made under.
-    async fn active_version(&self, consultation: &ConsultationId) -> Result<Option<PipelineVersion>, StoreError> {
-        let _ = consultation;
+    /// Stores judgements of known comments made anew under the active rulebook, as
+    /// [`Store::record`] does, but sends a result only where `tell` says so: in each
+    /// adoption of a rulebook once. Alerts are always sent. No result is sent of a verdict
+    /// that does not stand.
+    async fn retag(&self, judged: &[Judged], tell: &[bool]) -> Result<Vec<Recorded>, StoreError> {
+        let _ = (judged, tell);
         Err(StoreError::read_only())
     }
-    /// Makes `version` the active one.
-    async fn adopt_version(&self, consultation: &ConsultationId, version: &PipelineVersion) -> Result<(), StoreError> {
-        let _ = (consultation, version);
+    /// Records what a person decided about a text, by its
+    /// [`text_hash`](super::identity::text_hash): it stands until the text changes or a person
+    /// decides anew. `false` when the comment's current text is another, or it has none.
+    async fn decide(&self, key: &CommentKey, text_hash: &str, verdict: Verdict, by: &str) -> Result<bool, StoreError> {
+        let _ = (key, text_hash, verdict, by);
+        Err(StoreError::read_only())
+    }
+    /// Current judgements that differ from what a person decided about the same text.
+    async fn disagreements(&self, consultation: &ConsultationId) -> Result<Vec<Disagreement>, StoreError> {
+        let _ = consultation;
         Err(StoreError::read_only())
     }
     /// Takes unsent messages of one kind for `owner` alone, oldest first, at most `limit`.

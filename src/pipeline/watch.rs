@@ -1,23 +1,49 @@
-//! Looks at queue and store now and then, and tells readiness and metrics.
+//! Looks at queue, store and active rulebook now and then, and tells readiness and metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::ports::{Queue, Store};
+use super::ports::{Queue, Store, StoreError};
 use super::pulse::Pulse;
 use super::shutdown::Shutdown;
+use crate::domain::rulebook::Rulebook;
 use crate::telemetry::metric;
 use crate::wire::event::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
 
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_secs(15);
 
-/// Watches until asked to stop.
-pub async fn run(queue: Arc<dyn Queue>, store: Arc<dyn Store>, pulse: Pulse, clock: Clock, shutdown: Shutdown) {
+/// Watches until asked to stop. `rulebook` is what this process judges by.
+pub async fn run(
+    queue: Arc<dyn Queue>,
+    store: Arc<dyn Store>,
+    rulebook: Arc<Rulebook>,
+    pulse: Pulse,
+    clock: Clock,
+    shutdown: Shutdown,
+) {
     while !shutdown.stop_intake.is_cancelled() {
         look(&*queue, &*store, &pulse, &clock).await;
+        same_rulebook(&*store, &rulebook, &pulse).await;
         shutdown.sleep(EVERY).await;
+    }
+}
+
+/// Another process may adopt a rulebook while this one runs: then nothing that is judged
+/// here is stored, and readiness says so before a comment comes.
+async fn same_rulebook(store: &dyn Store, carried: &Rulebook, pulse: &Pulse) {
+    let consultation = &carried.consultation.id;
+    match store.active_version(consultation).await {
+        Ok(Some(active)) if active != carried.version => {
+            let (consultation, carried) = (consultation.clone(), carried.version.clone());
+            let why = StoreError::OtherRulebook { consultation, active, carried }.to_string();
+            if pulse.trouble("rulebook", &why) {
+                tracing::error!(%why, "comments wait");
+            }
+        }
+        Ok(_) => pulse.well("rulebook"),
+        Err(error) => tracing::warn!(%error, "the active rulebook could not be read"),
     }
 }
 

@@ -12,7 +12,9 @@ pub mod policy;
 pub mod rabbitmq;
 pub mod rulebook;
 pub mod service;
+pub mod snapshot;
 
 pub use keys::{Problem, Problems};
 pub use rulebook::{RulebookFiles, load_consultation, load_rulebook};
 pub use service::Settings;
+pub use snapshot::snapshot;

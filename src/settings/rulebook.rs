@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 use super::keys::Problems;
 use super::policy::OperatingPoints;
 use super::{codebook, consultation, policy};
-use crate::domain::policy::ExtraScorer;
 use crate::domain::codebook::Codebook;
 use crate::domain::heads::TrainedHeads;
+use crate::domain::policy::ExtraScorer;
 use crate::domain::rulebook::{Consultation, PipelineVersion, Rulebook};
 use crate::domain::score::Probability;
 use crate::engine::manifest::ManifestFile;
@@ -19,13 +19,15 @@ use crate::pipeline::ports::EngineError;
 
 /// Changes whenever the judging code gives another answer to the same text,
 /// models and settings, so that cached judgements are not mixed.
-const JUDGING_CODE: &str = "3";
+pub(super) const JUDGING_CODE: &str = "3";
 
 /// The texts of a consultation's files.
 #[derive(Clone, Debug)]
 pub struct RulebookFiles {
     /// Where they came from, for errors: a folder, or `built-in`.
     pub origin: String,
+    /// That folder; none where they are compiled in.
+    pub folder: Option<PathBuf>,
     /// `consultation.toml`.
     pub consultation: String,
     /// `policy.toml`.
@@ -58,11 +60,12 @@ impl RulebookFiles {
         let base = folder.map_or_else(|| PathBuf::from("config"), Path::to_owned);
         let own = base.join(id);
         if own.join("consultation.toml").is_file() {
-            return Self::read(&own);
+            return Self::at(&own);
         }
         match id {
             "mentoring" if folder.is_none() => Ok(Self {
                 origin: "built-in/mentoring".to_owned(),
+                folder: None,
                 consultation: include_str!("../../config/mentoring/consultation.toml").to_owned(),
                 policy: include_str!("../../config/mentoring/policy.toml").to_owned(),
                 codebook: Some(include_str!("../../config/mentoring/codebook.toml").to_owned()),
@@ -74,6 +77,7 @@ impl RulebookFiles {
             }),
             "none" => Ok(Self {
                 origin: "built-in/none".to_owned(),
+                folder: None,
                 consultation: include_str!("../../config/none/consultation.toml").to_owned(),
                 policy: include_str!("../../config/none/policy.toml").to_owned(),
                 codebook: None,
@@ -90,7 +94,8 @@ impl RulebookFiles {
         }
     }
 
-    fn read(folder: &Path) -> Result<Self, Problems> {
+    /// The files of the consultation in this folder.
+    pub fn at(folder: &Path) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let mut text = |name: &str, needed: bool| {
             let path = folder.join(name);
@@ -108,6 +113,7 @@ impl RulebookFiles {
         problems.or(())?;
         Ok(Self {
             origin: folder.display().to_string(),
+            folder: Some(folder.to_owned()),
             consultation: consultation.unwrap_or_default(),
             policy: policy.unwrap_or_default(),
             heads: if codebook.is_some() { HeadFiles::Folder(folder.join("heads")) } else { HeadFiles::None },

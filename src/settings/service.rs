@@ -7,13 +7,14 @@ use toml::{Table, Value};
 
 use super::keys::{Keys, Problems, parse};
 use super::rabbitmq::RabbitSettings;
+use crate::domain::score::Probability;
 use crate::engine::choice::{Device, EngineChoice, HAS_RUST_BERT, WITHOUT_RUST_BERT};
 use crate::wire::incoming::FieldMap;
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// Everything that an operator can set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Where `run` answers HTTP.
     pub listen: SocketAddr,
@@ -27,6 +28,12 @@ pub struct Settings {
     pub consultations_folder: Option<PathBuf>,
     /// Which encoder runs, and on what.
     pub engine: EngineChoice,
+    /// The consultation folder whose rulebook looks on.
+    pub shadow_folder: Option<PathBuf>,
+    /// Models of the rulebook that looks on; `None` is those of the active one.
+    pub shadow_models: Option<PathBuf>,
+    /// The share of texts that it looks at.
+    pub shadow_sample: Probability,
     /// Encoder threads; 0 means one per core.
     pub threads: usize,
     /// Comments taken from the queue at once.
@@ -97,6 +104,11 @@ impl Settings {
         let consultations_folder = one_path("consultations", "folder");
 
         let engine = read_engine(&section("engine"), file, problems);
+        let table = section("shadow");
+        let mut keys = Keys::new(&table, file, "shadow", problems);
+        let (shadow_folder, shadow_models) = (path(keys.text("consultation")), path(keys.text("models")));
+        let shadow_sample = keys.probability("sample");
+        keys.finish();
         let table = section("worker");
         let mut keys = Keys::new(&table, file, "worker", problems);
         let threads = keys.whole("threads", 0);
@@ -133,6 +145,9 @@ impl Settings {
             models_folder,
             consultations_folder,
             engine: engine?,
+            shadow_folder,
+            shadow_models,
+            shadow_sample: shadow_sample?,
             threads: threads? as usize,
             batch: batch?.min(4096) as usize,
             lease_ms: lease_ms? as u64,
@@ -202,6 +217,10 @@ fn overlay_environment(layers: &mut Table, env: &dyn Fn(&str) -> Option<String>,
                 Value::Integer(number) => match text.trim().parse() {
                     Ok(given) => *number = given,
                     Err(_) => problems.add(&name, "", format!("is `{text}`, must be a whole number")),
+                },
+                Value::Float(number) => match text.trim().parse() {
+                    Ok(given) => *number = given,
+                    Err(_) => problems.add(&name, "", format!("is `{text}`, must be a number")),
                 },
                 Value::Array(_) => {
                     let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());

@@ -10,6 +10,7 @@ mod intake;
 mod pipeline;
 mod queue;
 mod rabbitmq;
+mod retag;
 mod shutdown;
 mod store;
 mod support;

@@ -22,6 +22,9 @@ impl StoreUnderTest for Sqlite {
     async fn pass_ms(&self, ms: i64) {
         self.bench.hand.advance_ms(ms);
     }
+    async fn now_ms(&self) -> i64 {
+        self.bench.clock.now_ms()
+    }
 }
 
 #[tokio::test]

@@ -137,6 +137,8 @@ pub struct Summary {
     pub funnel: Funnel,
     /// Comments that count in figures.
     pub included: u64,
+    /// Comments by the rulebook whose judgement they carry now, withdrawn ones not counted.
+    pub judged_by: BTreeMap<String, u64>,
     /// Comments that do not, by reason.
     pub excluded: BTreeMap<Exclusion, u64>,
     /// Held comments by first reason.

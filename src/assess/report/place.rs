@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::domain::assessment::Assessment;
-use crate::domain::comment::Comment;
 use crate::domain::decision::Verdict;
+use crate::pipeline::ports::StoredComment;
 
 /// Why a comment does not count in figures. Opinion is never on this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,12 +81,13 @@ impl Place {
 ///
 /// A withdrawn comment is gone whatever was judged; a possible disclosure then
 /// outranks everything; lateness only excludes what would have counted.
-pub fn place(comment: &Comment, assessment: &Assessment, withdrawn: bool, closes_at: Option<Timestamp>) -> Place {
-    if withdrawn {
+pub fn place(stored: &StoredComment, closes_at: Option<Timestamp>) -> Place {
+    let StoredComment { comment, assessment, .. } = stored;
+    if stored.withdrawn {
         return Place::Excluded(Exclusion::Withdrawn);
     }
     let late = || comment.posted_at.zip(closes_at).is_some_and(|(posted, closes)| posted > closes);
-    match assessment.verdict {
+    match stored.verdict() {
         Verdict::Escalate => Place::Escalated,
         Verdict::Hold => Place::Held,
         Verdict::Reject => Place::Excluded(rejected_for(assessment)),

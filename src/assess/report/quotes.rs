@@ -222,7 +222,9 @@ fn quotable(stored: &StoredComment) -> bool {
         name.eq_ignore_ascii_case("publish_permission")
             && ["none", "no", "refused"].contains(&value.trim().to_lowercase().as_str())
     });
-    attributes.contains_key(&Attribute::Toxic)
+    // What was once escalated is not quoted, whoever has released it.
+    !stored.escalated
+        && attributes.contains_key(&Attribute::Toxic)
         && attributes.contains_key(&Attribute::Safeguarding)
         && Attribute::ALL.into_iter().filter(|attribute| *attribute != Attribute::OffTopic).all(low)
         && !refused

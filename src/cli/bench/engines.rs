@@ -162,10 +162,9 @@ fn contestants(
     rulebook: &Rulebook,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Contestant>, Failure> {
-    let codebook = rulebook.codebook.as_ref().map(|codebook| codebook.id.as_str());
     let mut contestants = Vec::new();
     for path in Instructions::available().into_iter().rev() {
-        let models = Models::load_with(&manifest.folder, codebook, path)?;
+        let models = Models::load_with(&manifest.folder, rulebook.heads.as_deref(), path)?;
         let engine = Arc::clone(&models.encoder).worker();
         contestants
             .push(Contestant { name: format!("built-in {path:?}").to_lowercase(), runner: Runner::Ragged(engine) });

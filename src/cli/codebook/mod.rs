@@ -20,6 +20,7 @@ use crate::settings::{Problems, codebook};
 
 mod check;
 mod curve;
+mod retag;
 mod train;
 
 /// Options of `codebook`.
@@ -43,6 +44,8 @@ enum Action {
     Train(train::Arguments),
     /// Show how good tags get with more examples, against counting words alone
     Curve(curve::Arguments),
+    /// Judge stored comments anew by a changed codebook, policy or model: first show, then do
+    Retag(retag::Arguments),
 }
 
 /// Runs the chosen action.
@@ -51,6 +54,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         Action::Check(arguments) => check::run(common, arguments),
         Action::Train(arguments) => train::run(common, arguments),
         Action::Curve(arguments) => curve::run(common, arguments),
+        Action::Retag(arguments) => retag::run(common, arguments),
     }
 }
 

@@ -7,7 +7,10 @@
 mod fresh;
 mod outbox;
 mod positions;
+mod reading;
 mod recording;
+mod rulebooks;
+mod shadow;
 
 use std::collections::HashMap;
 
@@ -15,12 +18,15 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, QueryBuilder, Row, Sqlite};
 
+use self::recording::Tell;
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{CommentKey, ConsultationId};
+use crate::domain::decision::Verdict;
 use crate::domain::rulebook::PipelineVersion;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::ports::{
-    Backlog, Disclosure, FailedRow, FailedRows, Funnel, Judged, OutboxRow, Recorded, Store, StoreError, StoredComment,
+    Backlog, Disagreement, Disclosure, FailedRow, FailedRows, Funnel, Judged, OutboxRow, Recorded, Store, StoreError,
+    StoredComment,
 };
 use crate::sqlite::{Database, store_error};
 use crate::store::record::{assessment_from_row, comment_from_row};
@@ -93,12 +99,17 @@ impl Store for SqliteStore {
     async fn record(&self, judged: &[Judged]) -> Result<Vec<Recorded>, StoreError> {
         let now_ms = self.clock.now_ms();
         let mut tx = self.database.write().await.map_err(store_error)?;
+        recording::only_active(&mut tx, judged).await?;
         let fresh = fresh::choose(&mut tx, judged).await?;
         let chosen: Vec<&Judged> = judged.iter().zip(&fresh).filter_map(|(one, fresh)| fresh.then_some(one)).collect();
         fresh::record(&mut tx, &chosen, now_ms).await?;
         let mut recorded = Vec::with_capacity(judged.len());
         for (one, fresh) in judged.iter().zip(fresh) {
-            recorded.push(if fresh { Recorded::New } else { recording::record_one(&mut tx, one, now_ms).await? });
+            recorded.push(if fresh {
+                Recorded::New
+            } else {
+                recording::record_one(&mut tx, one, Tell::Once, now_ms).await?
+            });
         }
         tx.commit().await.map_err(store_error)?;
         Ok(recorded)
@@ -162,31 +173,9 @@ impl Store for SqliteStore {
         after: i64,
         limit: u32,
     ) -> Result<Vec<StoredComment>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT c.sequence, r.comment, a.assessment, d.acknowledged_at_ms, c.withdrawn_at_ms \
-             FROM comments c JOIN revisions r ON r.no = c.current_revision \
-             JOIN assessments a ON a.no = c.current_assessment \
-             LEFT JOIN disclosures d ON d.comment_no = c.no \
-             WHERE c.consultation = $1 AND c.sequence > $2 ORDER BY c.sequence, c.no LIMIT $3",
-        )
-        .bind(consultation.as_str())
-        .bind(after)
-        .bind(i64::from(limit))
-        .fetch_all(self.database.reader())
-        .await
-        .map_err(store_error)?;
-        rows.iter()
-            .map(|row| {
-                let withdrawn_at_ms: Option<i64> = row.try_get("withdrawn_at_ms").map_err(store_error)?;
-                Ok(StoredComment {
-                    comment: comment_from_row(&text(row, "comment")?)?,
-                    sequence: row.try_get("sequence").map_err(store_error)?,
-                    assessment: assessment_from_row(&text(row, "assessment")?)?,
-                    acknowledged_at_ms: row.try_get("acknowledged_at_ms").map_err(store_error)?,
-                    withdrawn: withdrawn_at_ms.is_some(),
-                })
-            })
-            .collect()
+        let mut query = reading::stored("");
+        query.push(" WHERE c.consultation = ").push_bind(consultation.as_str());
+        reading::page(self.database.reader(), query, after, limit).await?.iter().map(reading::stored_comment).collect()
     }
 
     async fn funnel(&self, consultation: &ConsultationId) -> Result<Funnel, StoreError> {
@@ -294,17 +283,32 @@ impl Store for SqliteStore {
         Ok(changed > 0)
     }
 
-    async fn active_version(&self, consultation: &ConsultationId) -> Result<Option<PipelineVersion>, StoreError> {
-        let value: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1")
-            .bind(active_key(consultation))
-            .fetch_optional(self.database.reader())
-            .await
-            .map_err(store_error)?;
-        Ok(value.map(PipelineVersion))
+    async fn retag(&self, judged: &[Judged], tell: &[bool]) -> Result<Vec<Recorded>, StoreError> {
+        let now_ms = self.clock.now_ms();
+        let mut tx = self.database.write().await.map_err(store_error)?;
+        recording::only_active(&mut tx, judged).await?;
+        let mut recorded = Vec::with_capacity(judged.len());
+        for (one, tell) in judged.iter().zip(tell) {
+            let tell = if *tell {
+                Tell::InAdoption(rulebooks::adoption(&mut tx, &one.comment.key.consultation).await?)
+            } else {
+                Tell::Nobody
+            };
+            recorded.push(recording::record_one(&mut tx, one, tell, now_ms).await?);
+        }
+        tx.commit().await.map_err(store_error)?;
+        Ok(recorded)
     }
 
-    async fn adopt_version(&self, consultation: &ConsultationId, version: &PipelineVersion) -> Result<(), StoreError> {
-        self.set(&active_key(consultation), &version.0).await
+    async fn decide(&self, key: &CommentKey, text_hash: &str, verdict: Verdict, by: &str) -> Result<bool, StoreError> {
+        let mut tx = self.database.write().await.map_err(store_error)?;
+        let decided = recording::decide(&mut tx, key, text_hash, (verdict, by), self.clock.now_ms()).await?;
+        tx.commit().await.map_err(store_error)?;
+        Ok(decided)
+    }
+
+    async fn disagreements(&self, consultation: &ConsultationId) -> Result<Vec<Disagreement>, StoreError> {
+        reading::disagreements(self.database.reader(), consultation).await
     }
 
     async fn sent_then_claim(
@@ -366,8 +370,4 @@ impl SqliteStore {
         .map_err(store_error)?;
         tx.commit().await.map_err(store_error)
     }
-}
-
-fn active_key(consultation: &ConsultationId) -> String {
-    format!("pipeline_version/{consultation}")
 }

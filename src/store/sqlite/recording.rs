@@ -3,8 +3,10 @@
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::positions;
-use crate::domain::comment::CommentKey;
-use crate::domain::decision::Verdict;
+use super::rulebooks::active;
+use crate::domain::comment::{CommentKey, ConsultationId};
+use crate::domain::decision::{Verdict, standing_verdict};
+use crate::domain::rulebook::PipelineVersion;
 use crate::pipeline::identity::{RevisionOrder, arrival_key, hash_of, judged_hash, text_hash};
 use crate::pipeline::ports::{Judged, Recorded, StoreError};
 use crate::sqlite::store_error;
@@ -26,6 +28,18 @@ struct Standing {
     position: Option<i64>,
     /// As the arrival in hand came at first sight, if it was here before.
     seen: Option<i64>,
+}
+
+/// Who is told of a judgement that becomes the current one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Tell {
+    /// Whoever takes results, once for each arrival and version.
+    Once,
+    /// Whoever takes results, once in this adoption of a rulebook: after a roll-back the
+    /// same judgement of the same arrival is news again.
+    InAdoption(i64),
+    /// Nobody.
+    Nobody,
 }
 
 /// Where a judgement belongs.
@@ -86,6 +100,7 @@ impl Standing {
 pub async fn record_one(
     tx: &mut Transaction<'static, Sqlite>,
     judged: &Judged,
+    tell: Tell,
     now_ms: i64,
 ) -> Result<Recorded, StoreError> {
     let comment = &judged.comment;
@@ -100,7 +115,16 @@ pub async fn record_one(
     let (revision_no, sequence) = insert_revision(tx, standing.no, judged, &arrival, now_ms).await?;
     let assessment_no = insert_assessment(tx, revision_no, judged, now_ms).await?;
 
+    // A disclosure in a revision that was overtaken is a disclosure all the same.
+    if assessment.verdict == Verdict::Escalate {
+        let shown = Shown { comment_no: standing.no, revision_no, assessment_no, hash: &hash };
+        escalate(tx, &shown, place, now_ms).await?;
+        let body = alert(&comment.key, now_ms)?;
+        // Keyed by the text: a retagging of a text that raised an alert raises no second one.
+        enqueue(tx, ALERT_SAFEGUARDING, &comment.key, &[&hash], &body, now_ms).await?;
+    }
     if place == Place::Current {
+        let stands = stands(tx, standing.no, &hash, assessment.verdict).await?;
         let withdrawn_at_ms = standing.withdrawn_at_ms.filter(|_| standing.stays_withdrawn(judged));
         let position = standing.position(tx, &arrival, &comment.key, sequence).await?;
         sqlx::query(
@@ -110,26 +134,103 @@ pub async fn record_one(
         .bind(revision_no)
         .bind(assessment_no)
         .bind(position)
-        .bind(assessment.verdict.key())
+        .bind(stands.key())
         .bind(&hash)
         .bind(withdrawn_at_ms)
         .bind(standing.no)
         .execute(&mut **tx)
         .await
         .map_err(store_error)?;
-        let body = assessed(judged)?;
-        let what = [arrival.as_str(), &assessment.pipeline_version.0];
-        enqueue(tx, COMMENT_ASSESSED, &comment.key, &what, &body, now_ms).await?;
-    }
-    // A disclosure in a revision that was overtaken is a disclosure all the same.
-    if assessment.verdict == Verdict::Escalate {
-        let shown = Shown { comment_no: standing.no, revision_no, assessment_no, hash: &hash };
-        escalate(tx, &shown, place, now_ms).await?;
-        let body = alert(&comment.key, now_ms)?;
-        // Keyed by the text: a retagging of a text that raised an alert raises no second one.
-        enqueue(tx, ALERT_SAFEGUARDING, &comment.key, &[&hash], &body, now_ms).await?;
+        // What does not stand is told to nobody: a reader of results could act on it.
+        if tell != Tell::Nobody && stands == assessment.verdict {
+            let adoption = if let Tell::InAdoption(no) = tell { Some(no.to_string()) } else { None };
+            let mut what = vec![arrival.as_str(), &assessment.pipeline_version.0];
+            what.extend(adoption.as_deref());
+            enqueue(tx, COMMENT_ASSESSED, &comment.key, &what, &assessed(judged)?, now_ms).await?;
+        }
     }
     Ok(if place == Place::Current { Recorded::New } else { Recorded::AlreadyKnown })
+}
+
+/// Refuses judgements under another version than the active one, in the transaction that
+/// would store them: a worker that was left behind cannot mix two standards.
+pub async fn only_active(conn: &mut SqliteConnection, judged: &[Judged]) -> Result<(), StoreError> {
+    let mut carried: Vec<(&ConsultationId, &PipelineVersion)> =
+        judged.iter().map(|one| (&one.comment.key.consultation, &one.assessment.pipeline_version)).collect();
+    carried.sort_unstable();
+    carried.dedup();
+    for (consultation, carried) in carried {
+        if let Some(active) = active(conn, consultation).await?
+            && active != *carried
+        {
+            return Err(StoreError::OtherRulebook {
+                consultation: consultation.clone(),
+                active,
+                carried: carried.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The verdict that stands on a text, given the machine's.
+async fn stands(
+    conn: &mut SqliteConnection,
+    comment_no: i64,
+    hash: &str,
+    machine: Verdict,
+) -> Result<Verdict, StoreError> {
+    let (escalated, decided): (bool, Option<String>) = sqlx::query_as(
+        "SELECT EXISTS (SELECT 1 FROM disclosures WHERE comment_no = $1 AND text_hash = $2), \
+         (SELECT verdict FROM decisions WHERE comment_no = $1 AND text_hash = $2 ORDER BY no DESC LIMIT 1)",
+    )
+    .bind(comment_no)
+    .bind(hash)
+    .fetch_one(conn)
+    .await
+    .map_err(store_error)?;
+    Ok(standing_verdict(decided.as_deref().map(verdict).transpose()?, escalated, machine))
+}
+
+/// The verdict in a column.
+pub fn verdict(key: &str) -> Result<Verdict, StoreError> {
+    Verdict::from_key(key).ok_or_else(|| StoreError::Damaged(format!("unknown verdict `{key}`")))
+}
+
+/// Records what a person decided about a text, if it is the current one.
+pub async fn decide(
+    conn: &mut SqliteConnection,
+    key: &CommentKey,
+    text_hash: &str,
+    (verdict, by): (Verdict, &str),
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let no: Option<i64> = sqlx::query_scalar(
+        "UPDATE comments SET verdict = $1 WHERE consultation = $2 AND source = $3 AND id = $4 \
+         AND current_revision IS NOT NULL AND text_hash = $5 RETURNING no",
+    )
+    .bind(verdict.key())
+    .bind(key.consultation.as_str())
+    .bind(key.source.as_str())
+    .bind(key.id.as_str())
+    .bind(text_hash)
+    .fetch_optional(&mut *conn)
+    .await
+    .map_err(store_error)?;
+    let Some(no) = no else { return Ok(false) };
+    sqlx::query(
+        "INSERT INTO decisions (comment_no, text_hash, verdict, decided_by, decided_at_ms) \
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(no)
+    .bind(text_hash)
+    .bind(verdict.key())
+    .bind(by)
+    .bind(now_ms)
+    .execute(conn)
+    .await
+    .map_err(store_error)?;
+    Ok(true)
 }
 
 /// The row of this arrival, and the sequence that it had at first sight.
@@ -264,9 +365,21 @@ async fn escalate(conn: &mut SqliteConnection, shown: &Shown<'_>, place: Place, 
         .bind(shown.assessment_no)
         .bind(shown.hash)
         .bind(now_ms)
+        .execute(&mut *conn)
+        .await
+        .map_err(store_error)?;
+    if place == Place::History {
+        // The current revision may say the same words, as an edit back to them does.
+        sqlx::query(
+            "UPDATE comments SET verdict = 'escalate' WHERE no = $1 AND text_hash = $2 AND NOT EXISTS \
+             (SELECT 1 FROM decisions d WHERE d.comment_no = comments.no AND d.text_hash = comments.text_hash)",
+        )
+        .bind(shown.comment_no)
+        .bind(shown.hash)
         .execute(conn)
         .await
         .map_err(store_error)?;
+    }
     Ok(())
 }
 

@@ -2,4 +2,5 @@
 
 pub mod outbox;
 pub mod queue;
+pub mod rulebooks;
 pub mod store;

@@ -10,6 +10,7 @@ use moothall::pipeline::identity::text_hash;
 use moothall::pipeline::ports::{Funnel, Judged, Recorded, Store, StoredComment};
 
 use super::outbox::{self, messages};
+use super::rulebooks;
 use crate::support::{assessment, comment, failed, judged, key, mentoring, revision};
 
 /// A store, empty at first, with a hand on its clock.
@@ -19,6 +20,8 @@ pub trait StoreUnderTest: Send + Sync {
     fn store(&self) -> Arc<dyn Store>;
     /// Lets this much time pass, as the store sees it.
     async fn pass_ms(&self, ms: i64);
+    /// What time it is, as the store sees it.
+    async fn now_ms(&self) -> i64;
 }
 
 /// Runs the whole suite, each part on a store of its own.
@@ -45,7 +48,7 @@ where
     a_disclosure_waits_for_a_person(make().await).await;
     an_overtaken_disclosure_still_reaches_a_person(make().await).await;
     outbox::contract(&make).await;
-    the_active_version_is_remembered(make().await).await;
+    rulebooks::contract(&make).await;
     a_batch_is_stored_as_its_comments_one_by_one(make().await, make().await).await;
     make().await.store().ping().await.unwrap();
 }
@@ -365,16 +368,6 @@ async fn an_overtaken_disclosure_still_reaches_a_person(bench: impl StoreUnderTe
     let found = store.disclosures(None).await.unwrap();
     let texts: Vec<_> = found.iter().map(|d| d.comment.text.as_str()).collect();
     assert_eq!(texts, ["help", "help"]);
-}
-
-async fn the_active_version_is_remembered(bench: impl StoreUnderTest) {
-    let store = bench.store();
-    assert_eq!(store.active_version(&mentoring()).await.unwrap(), None);
-    for name in ["v1", "v2"] {
-        let version = PipelineVersion(name.to_owned());
-        store.adopt_version(&mentoring(), &version).await.unwrap();
-        assert_eq!(store.active_version(&mentoring()).await.unwrap(), Some(version));
-    }
 }
 
 async fn a_batch_is_stored_as_its_comments_one_by_one(together: impl StoreUnderTest, apart: impl StoreUnderTest) {
