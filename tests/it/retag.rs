@@ -59,7 +59,9 @@ fn rulebook() -> Rulebook {
             closes_at: None,
             safeguarding_contact: None,
         },
+        heads: None,
         policy: Policy {
+            extra_scorers: Vec::new(),
             rules: Vec::new(),
             unsupported_language: UnsupportedLanguage::Hold,
             hold_above_chars: 1_000,
