@@ -66,7 +66,7 @@ def figures_of(name, figures):
 
 def write(heads, figures, frozen):
     tuned = ("as published, no fine-tuning" if frozen else
-             "upper three of six layers fine-tuned on all heads at once, embeddings and lower three layers as published")
+             "upper four of six layers fine-tuned on all heads at once, embeddings and lower two layers as published")
     for name in [name for name in [*MULTILABEL, *CLASSES] if name not in CODEBOOK_HEADS]:
         head = heads[name]
         table, note = figures_of(name, figures)
@@ -98,7 +98,7 @@ included, not normalised. Window 128 tokens, overlap 32. English only.
 
 Trained on: every source named in the heads' cards{" (for this export: none; the base as published)" if frozen else ""}.
 
-Good for: the heads in this folder. Not for: general sentence similarity{"" if frozen else " (fine-tuning moved it away from that)"}, other languages.
+Good for: the heads in this folder. Not for: general sentence similarity{"" if frozen else " (fine-tuning moved it from that, held back by a term that keeps cosines near the published ones)"}, other languages.
 
 Known bias: what the base learned from its web-scale pairs, and the sources' biases named in the heads' cards.
 

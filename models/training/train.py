@@ -305,7 +305,7 @@ def evaluate_stage(args):
     calibrated = evaluate.calibration(f, p, classes)
     operated = evaluate.operation(f, p, points)
     note = ("Encoder: the base as published, no fine-tuning (a first export for integration)." if args.frozen else
-            "Encoder: upper three layers fine-tuned on all tasks at once; embeddings and lower three layers as published.")
+            "Encoder: upper four layers fine-tuned on all tasks at once; embeddings and lower two layers as published.")
     common.write_atomic(args.work / "measured.md", evaluate.report(figures, calibrated, operated, points, note))
     common.save_json(args.work / "figures.json", {
         "figures": figures, "calibration": calibrated, "operation": operated, "points": points,
