@@ -19,10 +19,10 @@ use crate::settings::Settings;
 #[derive(Clone, Debug, Args)]
 pub struct Place {
     /// Output folder; queue, store and disclosures live in its `restricted` part
-    #[arg(long, value_name = "DIR", default_value = "out", env = "MOOTHALL_OUT")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "out", env = "MOOTHALL_OUT")]
     pub out: PathBuf,
     /// The SQLite file [default: restricted/moothall.db in the output folder]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub store: Option<PathBuf>,
 }
 

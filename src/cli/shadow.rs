@@ -24,7 +24,7 @@ const PAGE: u32 = 500;
 #[derive(Clone, Debug, Args)]
 pub struct ShadowArgs {
     /// Folder of the consultation whose rulebook looks on and changes nothing
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     shadow: Option<PathBuf>,
 }
 
