@@ -23,8 +23,10 @@ use crate::pipeline::ports::{Engine, EngineError, Judge, Queue, Store};
 use crate::pipeline::pulse::Pulse;
 use crate::pipeline::worker::{WorkerDeps, WorkerSettings};
 use crate::settings::Settings;
+use crate::settings::webhooks::WebhookTarget;
 use crate::sqlite::Database;
 use crate::store::sqlite::SqliteStore;
+use crate::webhook::{HttpCaller, Secrets, Target};
 use crate::wire::incoming::Defaults;
 
 /// Reads, scores and assesses: the whole judgement, with one rulebook and one engine.
@@ -203,6 +205,37 @@ pub fn rabbit_config(settings: &Settings, amqp: Option<&str>, defaults: Defaults
         defaults,
         origin: set.origin.clone(),
     })
+}
+
+/// Whom the settings name, with the kinds that each takes. Secrets are read here.
+pub fn webhooks(settings: &Settings) -> anyhow::Result<Vec<(Target, Vec<&'static str>)>> {
+    let one = |set: &WebhookTarget| {
+        let (text, from) = if let Some(secret) = &set.secret {
+            (secret.0.clone(), WebhookTarget::variable(&set.name))
+        } else if let Some(path) = &set.secret_file {
+            (read_text(path, "secret_file")?, path.display().to_string())
+        } else {
+            anyhow::bail!("no secret is named");
+        };
+        let target = Target {
+            name: set.name.clone(),
+            url: Target::address(&set.url.0, set.allow_http).map_err(|why| anyhow::anyhow!("url {why}"))?,
+            secrets: Secrets::parse(&text).map_err(|why| anyhow::anyhow!("{from} {why}"))?,
+            timeout: Duration::from_millis(set.timeout_ms),
+            ca: set.ca_file.as_deref().map(|path| read_text(path, "ca_file")).transpose()?,
+            origin: settings.rabbitmq.origin.clone(),
+        };
+        Ok((target, set.kinds.clone()))
+    };
+    let named = |set: &WebhookTarget| one(set).with_context(|| format!("webhook `{}`", set.name));
+    settings.webhooks.targets.iter().map(named).collect()
+}
+
+/// A caller with connections of its own.
+pub fn webhook_caller(target: &Target, clock: &Clock) -> anyhow::Result<HttpCaller> {
+    HttpCaller::new(target.clone(), clock.clone())
+        .map_err(|why| anyhow::anyhow!("{why}"))
+        .with_context(|| format!("webhook `{}`", target.name))
 }
 
 fn read_text(path: &Path, key: &str) -> anyhow::Result<String> {

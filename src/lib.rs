@@ -26,4 +26,5 @@ pub mod sqlite;
 pub mod store;
 pub mod telemetry;
 pub mod web;
+pub mod webhook;
 pub mod wire;

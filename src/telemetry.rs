@@ -54,6 +54,18 @@ pub mod metric {
     pub const OUTBOX_UNSENT: &str = "moothall_outbox_unsent";
     /// Age of the oldest of them, in seconds, by kind.
     pub const OUTBOX_OLDEST_SECONDS: &str = "moothall_outbox_oldest_seconds";
+    /// Messages that a webhook's target has taken, by target and kind.
+    pub const WEBHOOK_DELIVERED: &str = "moothall_webhook_delivered_total";
+    /// Tries that failed and are made again, by target and kind.
+    pub const WEBHOOK_FAILED: &str = "moothall_webhook_failed_total";
+    /// Calls that this process gave up on, by target and kind.
+    pub const WEBHOOK_PARKED: &str = "moothall_webhook_parked_total";
+    /// Calls that wait, by target and kind.
+    pub const WEBHOOK_WAITING: &str = "moothall_webhook_waiting";
+    /// Calls that were given up on and are kept, by target and kind.
+    pub const WEBHOOK_KEPT: &str = "moothall_webhook_parked";
+    /// Age of the oldest waiting call's message, in seconds, by target and kind.
+    pub const WEBHOOK_OLDEST_SECONDS: &str = "moothall_webhook_oldest_seconds";
     /// Comments that a shadow rulebook has judged.
     pub const SHADOW_JUDGED: &str = "moothall_shadow_judged_total";
     /// Those of them in which a reader would see a difference from the current judgement.

@@ -46,7 +46,7 @@ const IMPURE: [&str; 12] = [
     r"\bnow\s*\(",
 ];
 
-const ROOMS: [Room; 12] = [
+const ROOMS: [Room; 13] = [
     Room { name: "domain", may_know: &["domain"], never: &IMPURE },
     // The values that a store hands over are what a report is made of; they are plain data.
     Room { name: "assess", may_know: &["domain", "assess", "pipeline::ports"], never: &IMPURE },
@@ -71,6 +71,11 @@ const ROOMS: [Room; 12] = [
         name: "store",
         may_know: &["domain", "pipeline", "store", "wire", "sqlite", "telemetry"],
         never: &[r"\baxum\b", r"\breqwest\b", r"\btokenizers\b"],
+    },
+    Room {
+        name: "webhook",
+        may_know: &["pipeline", "webhook", "wire"],
+        never: &[r"\bsqlx\b", r"\baxum\b", r"\blapin\b", r"\btokenizers\b"],
     },
     Room {
         name: "source",

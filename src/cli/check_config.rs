@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::{Common, Failure};
+use crate::app;
 use crate::codebook::taught;
 use crate::domain::rulebook::Rulebook;
 use crate::engine::Models;
@@ -13,7 +14,11 @@ pub fn run(common: &Common) -> Result<ExitCode, Failure> {
     let (manifest, rulebook) = common.rulebook(&settings)?;
     let codebook = rulebook.codebook.as_ref();
     let models = Models::load(&manifest.folder, &rulebook, settings.engine)?;
+    let webhooks = app::webhooks(&settings).map_err(Failure::Usage)?;
     println!("settings        fine");
+    for (target, kinds) in &webhooks {
+        println!("webhook         {} at {} takes {}", target.name, target.place(), kinds.join(", "));
+    }
     println!(
         "models          {} {} in {}",
         models.manifest.manifest.name,

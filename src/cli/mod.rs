@@ -40,6 +40,7 @@ mod run;
 mod safeguarding;
 mod service;
 mod shadow;
+mod webhook;
 mod worker;
 
 /// Comment moderation and sentiment for public consultations.
@@ -95,6 +96,8 @@ enum Command {
     Publish(publish::Arguments),
     /// What waits and what was given up on, on the broker or in the store's file
     Queue(queue::Arguments),
+    /// Who is told over HTTP: how that goes, what was given up on, a test message
+    Webhook(webhook::Arguments),
     /// Possible disclosures of harm: list them, acknowledge them
     Safeguarding(safeguarding::Arguments),
     /// Which standards judge and have judged: list them, adopt one, go back to one
@@ -171,6 +174,7 @@ pub fn main() -> ExitCode {
         Command::Worker(arguments) => worker::run(&cli.common, arguments),
         Command::Publish(arguments) => publish::run(&cli.common, arguments),
         Command::Queue(arguments) => queue::run(&cli.common, arguments),
+        Command::Webhook(arguments) => webhook::run(&cli.common, arguments),
         Command::Doctor(arguments) => doctor::run(&cli.common, arguments),
         Command::Health(arguments) => health::run(&cli.common, arguments),
         Command::CheckConfig => check_config::run(&cli.common),

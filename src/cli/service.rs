@@ -24,8 +24,10 @@ use crate::pipeline::ports::Publisher;
 use crate::pipeline::pulse::Pulse;
 use crate::pipeline::shadow::{self, ShadowDeps};
 use crate::pipeline::worker::WorkerDeps;
+use crate::pipeline::webhooks::{self, WebhookDeps, WebhookSettings};
 use crate::pipeline::{watch, worker};
 use crate::settings::Settings;
+use crate::webhook::Target;
 use crate::wire::event::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
 use crate::wire::incoming::Defaults;
 
@@ -51,6 +53,7 @@ pub struct Service {
     pub pulse: Pulse,
     deps: WorkerDeps,
     broker: Option<Broker>,
+    webhooks: Vec<(Target, Vec<&'static str>)>,
     shadow: Option<ShadowDeps>,
 }
 
@@ -69,6 +72,7 @@ impl Service {
     ) -> Result<Self, Failure> {
         let Carried { manifest, rulebook, snapshot, .. } = carried;
         let rulebook = Arc::new(rulebook);
+        let webhooks = app::webhooks(&settings).map_err(Failure::Usage)?;
         warn_without_contact(&rulebook);
         let pulse = Pulse::default();
         let consultation = &rulebook.consultation.id;
@@ -93,9 +97,13 @@ impl Service {
         if let Some(said) = adoption::settle(storage.store.as_ref(), &snapshot, arguments.adopt).await? {
             tracing::warn!("{said}");
         }
+        // Before the first judgement: what is stored from now on is meant for them.
+        for (target, kinds) in &webhooks {
+            storage.store.subscribe(&target.name, kinds).await?;
+        }
         let deps = WorkerDeps { pulse: pulse.clone(), ..storage.worker(judge, &settings) };
         let shadow = looks_on(common, arguments, &settings, &storage, &rulebook);
-        Ok(Self { settings, manifest, rulebook, storage, pulse, deps, broker, shadow })
+        Ok(Self { settings, manifest, rulebook, storage, pulse, deps, broker, webhooks, shadow })
     }
 
     /// Starts workers, relays and the watch as tasks of `lifecycle`.
@@ -121,16 +129,18 @@ impl Service {
                 Ok(())
             });
         }
+        // The relays end after the last worker has stored its last judgement.
+        let last = CancellationToken::new();
+        self.start_webhooks(lifecycle, &last)?;
         let Some(broker) = &self.broker else {
             let deps = self.deps.clone();
             lifecycle.spawn("worker", async move {
                 worker::run(&deps, &shutdown, |_| {}).await;
+                last.cancel();
                 Ok(())
             });
             return Ok(());
         };
-        // The relays end after the last worker has stored its last judgement.
-        let last = CancellationToken::new();
         for (kind, role) in [(ALERT_SAFEGUARDING, "broker (alerts)"), (COMMENT_ASSESSED, "broker (results)")] {
             let deps = self.relay(broker, kind, role)?;
             let (shutdown, last) = (shutdown.clone(), last.clone());
@@ -154,6 +164,37 @@ impl Service {
             last.cancel();
             Ok(())
         });
+        Ok(())
+    }
+
+    /// One loop for each target and kind: none waits for another.
+    fn start_webhooks(&self, lifecycle: &mut Lifecycle, last: &CancellationToken) -> Result<(), Failure> {
+        for (target, kinds) in &self.webhooks {
+            for kind in kinds.iter().copied() {
+                let deps = WebhookDeps {
+                    store: Arc::clone(&self.storage.store),
+                    caller: Arc::new(app::webhook_caller(target, &self.storage.clock)?),
+                    pulse: self.pulse.clone(),
+                    clock: self.storage.clock.clone(),
+                    stored: Arc::<Notify>::clone(&self.deps.stored),
+                    target: target.name.clone(),
+                    kind,
+                    owner: app::random_name()?,
+                    settings: WebhookSettings {
+                        concurrency: self.settings.webhooks.concurrency,
+                        retry_ms: self.settings.webhooks.retry_ms.iter().map(|ms| ms.cast_signed()).collect(),
+                        timeout_ms: target.timeout.as_millis() as i64,
+                        idle: RelaySettings::default().idle,
+                    },
+                };
+                tracing::info!(target = deps.target, kind, place = target.place(), "a webhook is told");
+                let (shutdown, last) = (lifecycle.shutdown(), last.clone());
+                lifecycle.spawn("webhook", async move {
+                    webhooks::run(&deps, &shutdown, &last).await;
+                    Ok(())
+                });
+            }
+        }
         Ok(())
     }
 

@@ -11,4 +11,5 @@ pub mod retag;
 pub mod shadow;
 pub mod shutdown;
 pub mod watch;
+pub mod webhooks;
 pub mod worker;

@@ -2,6 +2,8 @@
 //!
 //! Every adapter of a port passes the same suite in `tests/it/contract/`.
 
+mod webhooks;
+
 use async_trait::async_trait;
 
 use crate::domain::assessment::Assessment;
@@ -10,6 +12,8 @@ use crate::domain::decision::{Decided, Verdict, standing_verdict};
 use crate::domain::reading::Reading;
 use crate::domain::rulebook::{PipelineVersion, RulebookParts, RulebookSnapshot};
 use crate::domain::score::{Probability, Signals};
+
+pub use self::webhooks::{Call, CallEnd, ClaimCalls, ParkedCall, WebhookState, Webhooks};
 
 /// Why a queue could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -513,7 +517,7 @@ pub trait Shadows: Send + Sync {
 /// The methods with a body are what a double for readers need not have; an
 /// adapter has them all, and the contract suite asks for each.
 #[async_trait]
-pub trait Store: FailedRows + Rulebooks + Shadows {
+pub trait Store: FailedRows + Rulebooks + Shadows + Webhooks {
     /// Stores judgements and their outbox rows in one transaction; effects happen once.
     /// All or nothing; [`StoreError::OtherRulebook`] where one was made under another
     /// version than the active one, if one is active.

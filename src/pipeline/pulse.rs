@@ -14,6 +14,7 @@ pub struct Pulse(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     troubles: Mutex<BTreeMap<&'static str, String>>,
+    notes: Mutex<BTreeMap<String, String>>,
     last_progress_ms: AtomicI64,
 }
 
@@ -33,6 +34,27 @@ impl Pulse {
     /// What troubles the line now, by part. Empty when all is well.
     pub fn troubles(&self) -> BTreeMap<&'static str, String> {
         self.lock().clone()
+    }
+
+    /// Notes something that a person should know and that keeps no comment waiting, so that
+    /// readiness stays. Returns whether it is news.
+    pub fn note(&self, part: &str, why: impl Into<String>) -> bool {
+        let why = why.into();
+        self.noted().insert(part.to_owned(), why.clone()).is_none_or(|before| before != why)
+    }
+
+    /// Takes a note back.
+    pub fn unnote(&self, part: &str) {
+        self.noted().remove(part);
+    }
+
+    /// What is noted now, by part.
+    pub fn notes(&self) -> BTreeMap<String, String> {
+        self.noted().clone()
+    }
+
+    fn noted(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says that something got done.

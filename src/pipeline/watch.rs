@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::ports::{Queue, Store, StoreError};
+use super::ports::{Queue, Store, StoreError, WebhookState};
 use super::pulse::Pulse;
 use super::shutdown::Shutdown;
 use crate::domain::rulebook::Rulebook;
@@ -72,6 +72,10 @@ pub async fn look(queue: &dyn Queue, store: &dyn Store, pulse: &Pulse, clock: &C
             Err(error) => tracing::warn!(%error, "the outbox could not be counted"),
         }
     }
+    match store.webhook_states().await {
+        Ok(states) => states.iter().for_each(|state| webhook(state, clock.now_ms())),
+        Err(error) => tracing::warn!(%error, "webhook calls could not be counted"),
+    }
     match store.disclosures(None).await {
         Ok(all) => {
             let waiting = all.iter().filter(|d| d.acknowledged.is_none()).count();
@@ -79,4 +83,12 @@ pub async fn look(queue: &dyn Queue, store: &dyn Store, pulse: &Pulse, clock: &C
         }
         Err(error) => tracing::warn!(%error, "disclosures could not be counted"),
     }
+}
+
+fn webhook(state: &WebhookState, now_ms: i64) {
+    let labels = [("target", state.target.clone()), ("kind", state.kind.clone())];
+    let age_ms = state.oldest_ms.map_or(0, |oldest_ms| now_ms - oldest_ms);
+    metrics::gauge!(metric::WEBHOOK_WAITING, &labels).set(state.waiting as f64);
+    metrics::gauge!(metric::WEBHOOK_KEPT, &labels).set(state.parked as f64);
+    metrics::gauge!(metric::WEBHOOK_OLDEST_SECONDS, &labels).set(age_ms as f64 / 1_000.0);
 }

@@ -13,6 +13,7 @@ pub mod rabbitmq;
 pub mod rulebook;
 pub mod service;
 pub mod snapshot;
+pub mod webhooks;
 
 pub use keys::{Problem, Problems};
 pub use rulebook::{RulebookFiles, load_consultation, load_rulebook};

@@ -105,7 +105,7 @@ impl RabbitSettings {
 }
 
 /// Pauses in milliseconds, growing. Texts are taken too: the environment knows nothing else.
-fn retry_tiers(keys: &mut Keys<'_, '_>) -> Option<Vec<u64>> {
+pub(super) fn retry_tiers(keys: &mut Keys<'_, '_>) -> Option<Vec<u64>> {
     let tiers = keys.whole_list("retry_ms", 1)?;
     if tiers.is_empty() || !tiers.is_sorted_by(|a, b| a < b) {
         keys.wrong("retry_ms", "must be one or more pauses, each longer than the one before");

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::keys::{Keys, Problems, parse};
 use super::rabbitmq::RabbitSettings;
+use super::webhooks::WebhookSettings;
 use crate::domain::score::Probability;
 use crate::engine::choice::{Device, EngineChoice, HAS_RUST_BERT, WITHOUT_RUST_BERT};
 use crate::wire::incoming::FieldMap;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub grace_ms: u64,
     /// The broker.
     pub rabbitmq: RabbitSettings,
+    /// Who is told over HTTP.
+    pub webhooks: WebhookSettings,
     /// Log level.
     pub log_level: String,
     /// Whether logs are JSON lines.
@@ -70,14 +73,19 @@ impl Settings {
         }
         overlay_environment(&mut layers, env, &mut problems);
         let name = file.map_or("settings", |(name, _)| name);
-        let settings = Self::read(&layers, name, &mut problems);
+        let settings = Self::read(&layers, name, env, &mut problems);
         match settings {
             Some(settings) => problems.or(settings),
             None => Err(problems),
         }
     }
 
-    fn read(layers: &Table, file: &str, problems: &mut Problems) -> Option<Self> {
+    fn read(
+        layers: &Table,
+        file: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let section = |name: &str| layers.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
         let path = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
 
@@ -133,6 +141,7 @@ impl Settings {
         let grace_ms = keys.whole("grace_ms", 0);
         keys.finish();
         let rabbitmq = RabbitSettings::read(&section("rabbitmq"), file, problems);
+        let webhooks = WebhookSettings::read(layers, file, env, problems);
         let table = section("log");
         let mut keys = Keys::new(&table, file, "log", problems);
         let log_level = keys.choice("level", &["error", "warn", "info", "debug", "trace"]);
@@ -157,6 +166,7 @@ impl Settings {
             report_every_ms: report_every_ms? as u64,
             grace_ms: grace_ms? as u64,
             rabbitmq: rabbitmq?,
+            webhooks: webhooks?,
             log_level: log_level?,
             log_json: log_format? == "json",
         })
@@ -193,6 +203,11 @@ fn read_engine(table: &Table, file: &str, problems: &mut Problems) -> Option<Eng
 fn overlay(layers: &mut Table, table: &Table, file: &str, problems: &mut Problems) {
     let sections: Vec<String> = layers.keys().cloned().collect();
     for (name, value) in table {
+        // A list of which there is none by default.
+        if name == "webhook" {
+            layers.insert(name.clone(), value.clone());
+            continue;
+        }
         match (layers.get_mut(name).and_then(Value::as_table_mut), value.as_table()) {
             (Some(known), Some(given)) => {
                 for (key, value) in given {

@@ -61,6 +61,9 @@ struct Readiness {
     ready: bool,
     /// What is in the way, by part.
     reasons: BTreeMap<&'static str, String>,
+    /// What a person should know and that is in nobody's way.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    notes: BTreeMap<String, String>,
     /// When something last got done, in Unix milliseconds; null before anything did.
     last_progress_ms: Option<i64>,
 }
@@ -79,7 +82,7 @@ pub async fn ready(State(probes): State<Probes>) -> impl IntoResponse {
     }
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let readiness = Readiness { ready, reasons, last_progress_ms: last };
+    let readiness = Readiness { ready, reasons, notes: pulse.notes(), last_progress_ms: last };
     (status, Json(readiness))
 }
 

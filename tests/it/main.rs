@@ -14,3 +14,4 @@ mod retag;
 mod shutdown;
 mod store;
 mod support;
+mod webhooks;

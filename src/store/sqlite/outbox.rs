@@ -78,11 +78,12 @@ async fn bodies(database: &Database, rows: &[(i64, String, i64)]) -> Result<Hash
     Ok(bodies)
 }
 
-/// Drops the bodies of messages that were sent: when nothing else is to be done, and not
+/// Drops the bodies of messages that were sent and that no webhook needs: when nothing else is to be done, and not
 /// for ever at once.
 async fn forget(database: &Database) -> Result<(), StoreError> {
     const SENT: &str = "SELECT b.no FROM outbox_bodies b JOIN outbox o ON o.no = b.no \
-                        WHERE o.sent_at_ms IS NOT NULL ORDER BY b.no LIMIT 5000";
+                        WHERE o.sent_at_ms IS NOT NULL AND NOT EXISTS (SELECT 1 FROM webhook_calls c \
+                        WHERE c.message_no = o.no AND c.state <> 'delivered') ORDER BY b.no LIMIT 5000";
     let first: Option<i64> = sqlx::query_scalar(SENT).fetch_optional(database.reader()).await.map_err(store_error)?;
     if first.is_none() {
         return Ok(());

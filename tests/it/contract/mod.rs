@@ -4,3 +4,4 @@ pub mod outbox;
 pub mod queue;
 pub mod rulebooks;
 pub mod store;
+pub mod webhooks;

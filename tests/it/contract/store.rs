@@ -10,7 +10,7 @@ use moothall::pipeline::identity::text_hash;
 use moothall::pipeline::ports::{Funnel, Judged, Recorded, Store, StoredComment};
 
 use super::outbox::{self, messages};
-use super::rulebooks;
+use super::{rulebooks, webhooks};
 use crate::support::{assessment, comment, failed, judged, key, mentoring, revision};
 
 /// A store, empty at first, with a hand on its clock.
@@ -49,6 +49,7 @@ where
     an_overtaken_disclosure_still_reaches_a_person(make().await).await;
     outbox::contract(&make).await;
     rulebooks::contract(&make).await;
+    webhooks::contract(&make).await;
     a_batch_is_stored_as_its_comments_one_by_one(make().await, make().await).await;
     make().await.store().ping().await.unwrap();
 }

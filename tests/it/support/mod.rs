@@ -1,5 +1,6 @@
 //! Comments, assessments and throwaway databases for tests.
 
+pub mod hook;
 pub mod judge;
 pub mod rabbit;
 
