@@ -110,6 +110,7 @@ impl Storage {
         let limits = EmbeddedLimits {
             lease_ms: i64::try_from(settings.lease_ms).unwrap_or(i64::MAX),
             delivery_budget: settings.max_attempts,
+            most_waiting: settings.max_waiting,
         };
         let queue =
             EmbeddedQueue::open(database.clone(), clock.clone(), &random_name()?, limits).await?.only(only.cloned());
@@ -139,6 +140,7 @@ impl Storage {
                 ..WorkerSettings::default()
             },
             stored: Arc::default(),
+            alone: Arc::default(),
         }
     }
 }

@@ -9,20 +9,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::owners::{self, OwnerLock};
 use crate::domain::comment::{Comment, CommentId, CommentKey, ConsultationId, SourceName};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::identity::arrival_key;
-use crate::pipeline::ports::{Arrival, Delivery, Depth, ParkedArrival, Published, Queue, QueueError, Settlement};
+use crate::pipeline::ports::{
+    Arrival, Delivery, Depth, Keep, Lane, ParkedArrival, ParkedWhole, Published, Queue, QueueError, Settlement,
+};
 use crate::sqlite::{Database, queue_error};
 use crate::wire::CommentV1;
 
-/// Rows of one INSERT: 8 values each stay far below SQLite's 32,766.
+/// Rows of one INSERT: 9 values each stay far below SQLite's 32,766.
 const ROWS_PER_INSERT: usize = 200;
 /// Tags of one UPDATE.
 const TAGS_PER_UPDATE: usize = 500;
+
+/// Parked arrivals that are kept elsewhere and then removed together.
+const PURGED_AT_ONCE: u32 = 200;
 
 /// How patient the queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +36,13 @@ pub struct EmbeddedLimits {
     pub lease_ms: i64,
     /// Counted attempts after which an arrival is parked.
     pub delivery_budget: u32,
+    /// With so many waiting or in hand the queue is full and refuses more; 0 is no limit.
+    pub most_waiting: u64,
 }
 
 impl Default for EmbeddedLimits {
     fn default() -> Self {
-        Self { lease_ms: 60_000, delivery_budget: 20 }
+        Self { lease_ms: 60_000, delivery_budget: 20, most_waiting: 0 }
     }
 }
 
@@ -47,6 +54,8 @@ pub struct EmbeddedQueue {
     owner: Arc<str>,
     limits: EmbeddedLimits,
     only: Option<ConsultationId>,
+    /// The lane that `receive` looks at; both without one.
+    lane: Option<Lane>,
     _alive: Arc<OwnerLock>,
 }
 
@@ -68,9 +77,10 @@ impl EmbeddedQueue {
         limits: EmbeddedLimits,
     ) -> Result<Self, QueueError> {
         let (alive, dead) = lock(database.path(), owner)?;
-        let queue = Self { database, clock, owner: owner.into(), limits, only: None, _alive: Arc::new(alive) };
+        let queue =
+            Self { database, clock, owner: owner.into(), limits, only: None, lane: None, _alive: Arc::new(alive) };
         for owner in dead {
-            let released = queue.release(&owner, 0).await?;
+            let released = queue.release(&owner, true).await?;
             if released > 0 {
                 tracing::info!(released, "took back deliveries of a process that is gone");
             }
@@ -82,14 +92,46 @@ impl EmbeddedQueue {
         self.database.write().await.map_err(queue_error)
     }
 
-    /// Gives back an owner's leases; `uncount` attempts are forgiven.
-    async fn release(&self, owner: &str, uncount: i64) -> Result<u64, QueueError> {
+    /// Leases what one lane has ready, in order.
+    async fn lease(
+        &self,
+        conn: &mut SqliteConnection,
+        lane: Lane,
+        max: usize,
+        now_ms: i64,
+    ) -> Result<Vec<Leased>, QueueError> {
+        let mut update = QueryBuilder::<Sqlite>::new("UPDATE queue SET state = 'leased', lease_owner = ");
+        update.push_bind(&*self.owner).push(", lease_until_ms = ").push_bind(now_ms + self.limits.lease_ms);
+        update.push(
+            ", attempts = attempts + 1, deliveries = deliveries + 1 WHERE sequence IN (SELECT sequence FROM queue ",
+        );
+        // Written out and not bound: only so the urgent lane's own index can be used.
+        update
+            .push("WHERE state = 'waiting' AND lane = '")
+            .push(lane.key())
+            .push("' AND run_at_ms <= ")
+            .push_bind(now_ms);
+        if let Some(only) = &self.only {
+            update.push(" AND consultation = ").push_bind(only.as_str());
+        }
+        update.push(" ORDER BY sequence LIMIT ").push_bind(max as i64);
+        update.push(") RETURNING sequence, consultation, source, payload, deliveries, deaths");
+        let mut leased: Vec<Leased> = update.build_query_as().fetch_all(conn).await.map_err(queue_error)?;
+        // RETURNING promises no order.
+        leased.sort_unstable_by_key(|row| row.sequence);
+        Ok(leased)
+    }
+
+    /// Takes back an owner's leases. Given back in good order the attempt does not count;
+    /// by a process that is gone it counts, and so does its death.
+    async fn release(&self, owner: &str, gone: bool) -> Result<u64, QueueError> {
         let mut tx = self.write().await?;
         let released = sqlx::query(
             "UPDATE queue SET state = 'waiting', lease_owner = NULL, lease_until_ms = NULL, \
-             attempts = attempts - $1 WHERE state = 'leased' AND lease_owner = $2",
+             attempts = attempts - $1, deaths = deaths + $2 WHERE state = 'leased' AND lease_owner = $3",
         )
-        .bind(uncount)
+        .bind(i64::from(!gone))
+        .bind(i64::from(gone))
         .bind(owner)
         .execute(&mut *tx)
         .await
@@ -111,6 +153,7 @@ struct Leased {
     source: String,
     payload: Option<String>,
     deliveries: i64,
+    deaths: i64,
 }
 
 impl Leased {
@@ -130,7 +173,7 @@ impl Leased {
 
 #[async_trait]
 impl Queue for EmbeddedQueue {
-    async fn publish(&self, comments: &[Comment]) -> Result<Published, QueueError> {
+    async fn publish_in(&self, lane: Lane, comments: &[Comment]) -> Result<Published, QueueError> {
         if comments.is_empty() {
             return Ok(Published::default());
         }
@@ -145,12 +188,13 @@ impl Queue for EmbeddedQueue {
             })
             .collect::<Result<Vec<_>, QueueError>>()?;
         let mut tx = self.write().await?;
+        has_room(&mut tx, self.limits.most_waiting, comments.len() as u64).await?;
         let mut sequence = next_sequence(&mut tx, now_ms).await?;
         let mut new = 0;
         for chunk in rows.chunks(ROWS_PER_INSERT) {
             let mut insert = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO queue (sequence, consultation, source, id, arrival_key, payload, state, \
-                 run_at_ms, published_at_ms) ",
+                 run_at_ms, published_at_ms, lane) ",
             );
             insert.push_values(chunk, |mut row, (comment, key, payload)| {
                 row.push_bind(sequence)
@@ -161,7 +205,8 @@ impl Queue for EmbeddedQueue {
                     .push_bind(payload)
                     .push("'waiting'")
                     .push_bind(now_ms)
-                    .push_bind(now_ms);
+                    .push_bind(now_ms)
+                    .push_bind(lane.key());
                 sequence += 1;
             });
             insert.push(" ON CONFLICT (consultation, source, id, arrival_key) DO NOTHING");
@@ -175,34 +220,28 @@ impl Queue for EmbeddedQueue {
         let now_ms = self.clock.now_ms();
         let mut tx = self.write().await?;
         expire(&mut tx, now_ms, self.limits.delivery_budget).await?;
-        let mut leased: Vec<Leased> = sqlx::query_as(
-            "UPDATE queue SET state = 'leased', lease_owner = $1, lease_until_ms = $2, \
-             attempts = attempts + 1, deliveries = deliveries + 1 \
-             WHERE sequence IN (SELECT sequence FROM queue \
-                 WHERE state = 'waiting' AND run_at_ms <= $3 \
-                 AND ($5 IS NULL OR consultation = $5) ORDER BY sequence LIMIT $4) \
-             RETURNING sequence, consultation, source, payload, deliveries",
-        )
-        .bind(&*self.owner)
-        .bind(now_ms + self.limits.lease_ms)
-        .bind(now_ms)
-        .bind(max as i64)
-        .bind(self.only.as_ref().map(ConsultationId::as_str))
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(queue_error)?;
+        let mut leased = Vec::new();
+        for lane in Lane::ALL.into_iter().filter(|lane| self.lane.is_none_or(|only| only == *lane)) {
+            let room = max - leased.len();
+            if room > 0 {
+                leased.extend(self.lease(&mut tx, lane, room, now_ms).await?);
+            }
+        }
         tx.commit().await.map_err(queue_error)?;
-        // RETURNING promises no order.
-        leased.sort_unstable_by_key(|row| row.sequence);
         Ok(leased
             .into_iter()
             .map(|row| Delivery {
                 tag: row.sequence,
                 arrival: row.decode().map(|comment| Arrival::Comment(Box::new(comment))),
                 attempt: row.deliveries as u32,
+                deaths: row.deaths as u32,
                 sequence: row.sequence,
             })
             .collect())
+    }
+
+    fn only_lane(&self, lane: Lane) -> Arc<dyn Queue> {
+        Arc::new(Self { lane: Some(lane), ..self.clone() })
     }
 
     async fn settle(&self, settlements: &[(i64, Settlement)]) -> Result<(), QueueError> {
@@ -283,8 +322,7 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn release_all(&self) -> Result<u64, QueueError> {
-        // Given back in good order: the attempt does not count.
-        self.release(&self.owner, 1).await
+        self.release(&self.owner, false).await
     }
 
     async fn parked(
@@ -292,37 +330,14 @@ impl Queue for EmbeddedQueue {
         consultation: Option<&ConsultationId>,
         limit: u32,
     ) -> Result<Vec<ParkedArrival>, QueueError> {
-        let rows: Vec<(String, String, String, i64, i64, Option<String>)> = sqlx::query_as(
-            "SELECT consultation, source, id, sequence, deliveries, last_error FROM queue \
-             WHERE state = 'parked' AND ($1 IS NULL OR consultation = $1) \
-             ORDER BY sequence LIMIT $2",
-        )
-        .bind(consultation.map(ConsultationId::as_str))
-        .bind(i64::from(limit))
-        .fetch_all(self.database.reader())
-        .await
-        .map_err(queue_error)?;
-        rows.into_iter()
-            .map(|(consultation, source, id, sequence, deliveries, reason)| {
-                let key = ConsultationId::new(consultation)
-                    .zip(SourceName::new(source))
-                    .zip(CommentId::new(id))
-                    .map(|((consultation, source), id)| CommentKey { consultation, source, id })
-                    .ok_or_else(|| QueueError::Failed("a parked row without a name".to_owned()))?;
-                Ok(ParkedArrival {
-                    key: Some(key),
-                    sequence,
-                    attempts: deliveries as u32,
-                    reason: reason.unwrap_or_default(),
-                })
-            })
-            .collect()
+        let rows = parked_rows(self.database.reader(), consultation, i64::MIN, limit).await?;
+        rows.into_iter().map(|row| Ok(row.whole()?.arrival)).collect()
     }
 
     async fn replay(&self, consultation: Option<&ConsultationId>) -> Result<u64, QueueError> {
         let mut tx = self.write().await?;
         let replayed = sqlx::query(
-            "UPDATE queue SET state = 'waiting', attempts = 0, run_at_ms = $1 \
+            "UPDATE queue SET state = 'waiting', attempts = 0, deaths = 0, run_at_ms = $1 \
              WHERE state = 'parked' AND ($2 IS NULL OR consultation = $2)",
         )
         .bind(self.clock.now_ms())
@@ -334,6 +349,100 @@ impl Queue for EmbeddedQueue {
         tx.commit().await.map_err(queue_error)?;
         Ok(replayed)
     }
+
+    async fn purge_parked(
+        &self,
+        consultation: Option<&ConsultationId>,
+        keep: &mut dyn Keep,
+    ) -> Result<u64, QueueError> {
+        let (mut purged, mut after) = (0, i64::MIN);
+        loop {
+            let rows = parked_rows(self.database.reader(), consultation, after, PURGED_AT_ONCE).await?;
+            let Some(last) = rows.last().map(|row| row.sequence) else { return Ok(purged) };
+            let whole = rows.into_iter().map(ParkedRow::whole).collect::<Result<Vec<_>, _>>()?;
+            keep.keep(&whole).await.map_err(QueueError::NotKept)?;
+            let mut tx = self.write().await?;
+            for one in &whole {
+                // The row stays as the memory of the arrival; what it said goes.
+                purged += sqlx::query(
+                    "UPDATE queue SET state = 'done', payload = NULL WHERE sequence = $1 AND state = 'parked'",
+                )
+                .bind(one.arrival.sequence)
+                .execute(&mut *tx)
+                .await
+                .map_err(queue_error)?
+                .rows_affected();
+            }
+            tx.commit().await.map_err(queue_error)?;
+            after = last;
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct ParkedRow {
+    consultation: String,
+    source: String,
+    id: String,
+    sequence: i64,
+    deliveries: i64,
+    last_error: Option<String>,
+    lane: String,
+    payload: Option<String>,
+}
+
+impl ParkedRow {
+    fn whole(self) -> Result<ParkedWhole, QueueError> {
+        let key = ConsultationId::new(self.consultation)
+            .zip(SourceName::new(self.source))
+            .zip(CommentId::new(self.id))
+            .map(|((consultation, source), id)| CommentKey { consultation, source, id })
+            .ok_or_else(|| QueueError::Failed("a parked row without a name".to_owned()))?;
+        let arrival = ParkedArrival {
+            key: Some(key),
+            sequence: self.sequence,
+            attempts: self.deliveries as u32,
+            reason: self.last_error.unwrap_or_default(),
+        };
+        let lane = if self.lane == Lane::Urgent.key() { Lane::Urgent } else { Lane::Work };
+        Ok(ParkedWhole { arrival, lane, body: self.payload.unwrap_or_default().into_bytes() })
+    }
+}
+
+/// Parked rows after a position, in order.
+async fn parked_rows(
+    pool: &SqlitePool,
+    consultation: Option<&ConsultationId>,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<ParkedRow>, QueueError> {
+    sqlx::query_as(
+        "SELECT consultation, source, id, sequence, deliveries, last_error, lane, payload FROM queue \
+         WHERE state = 'parked' AND sequence > $1 AND ($2 IS NULL OR consultation = $2) ORDER BY sequence LIMIT $3",
+    )
+    .bind(after)
+    .bind(consultation.map(ConsultationId::as_str))
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await
+    .map_err(queue_error)
+}
+
+/// Refuses before anything is written: a part of a batch would be claimed to be refused.
+async fn has_room(conn: &mut SqliteConnection, most: u64, more: u64) -> Result<(), QueueError> {
+    if most == 0 {
+        return Ok(());
+    }
+    let here: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM queue WHERE state IN ('waiting', 'leased') LIMIT $1)")
+            .bind(most as i64)
+            .fetch_one(conn)
+            .await
+            .map_err(queue_error)?;
+    if here as u64 + more > most {
+        return Err(QueueError::Busy(format!("it is full: {here} wait, at most {most} may")));
+    }
+    Ok(())
 }
 
 /// The first position of a publication: now in microseconds, or the next after the
@@ -387,7 +496,7 @@ async fn park(conn: &mut SqliteConnection, owner: &str, tag: i64, reason: &str) 
 /// itself that ends every process that touches it.
 async fn expire(conn: &mut SqliteConnection, now_ms: i64, delivery_budget: u32) -> Result<(), QueueError> {
     sqlx::query(
-        "UPDATE queue SET state = 'waiting', lease_owner = NULL, lease_until_ms = NULL \
+        "UPDATE queue SET state = 'waiting', lease_owner = NULL, lease_until_ms = NULL, deaths = deaths + 1 \
          WHERE state = 'leased' AND lease_until_ms <= $1",
     )
     .bind(now_ms)

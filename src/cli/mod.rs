@@ -33,6 +33,7 @@ mod prepare;
 mod process;
 mod progress;
 mod publish;
+mod purge;
 mod queue;
 mod report;
 mod rulebook;

@@ -42,7 +42,8 @@ pub struct Arguments {
 
 /// Reads the files, judges their comments and writes the output folder.
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let settings = common.settings()?;
+    // It takes in all before it judges any.
+    let settings = Settings { max_waiting: 0, ..common.settings()? };
     super::start_logging(&settings, "warn");
     let Carried { manifest, rulebook, snapshot, .. } = common.carried(&settings)?;
     let as_at = arguments.output.as_at()?;

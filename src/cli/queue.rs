@@ -1,4 +1,4 @@
-//! `moothall queue status|parked|replay`: what waits and what was given up on.
+//! `moothall queue status|parked|replay|purge-parked`: what waits and what was given up on.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 
 use super::broker::{self, BrokerArgs, Hint};
 use super::output::Place;
+use super::purge::Purge;
 use super::{Common, Failure, usage};
 use crate::app::Storage;
 use crate::broker::rabbitmq::{Inspection, Lane, Purpose, QueueState, RabbitConfig, RabbitQueue};
 use crate::domain::comment::ConsultationId;
 use crate::export::cells::neutral;
 use crate::pipeline::clock::Clock;
-use crate::pipeline::ports::{Backlog, Depth, ParkedArrival, Queue};
+use crate::pipeline::ports::{Backlog, Depth, FailedRows, ParkedArrival, Queue};
 use crate::pipeline::pulse::Pulse;
 
 /// Options of `queue`.
@@ -68,6 +69,22 @@ enum Action {
         #[command(flatten)]
         which: Which,
     },
+    /// Remove what was given up on, after writing all of it to a file that only you can read
+    #[command(
+        after_help = "Each arrival is written to the file and synced to the disk before it is removed; what cannot be\n\
+        written is not removed. Where the store is at hand it keeps them as failed (`purged`), so that\n\
+        every comment stays accounted for. With --consultation ID only what is of that consultation."
+    )]
+    PurgeParked {
+        #[command(flatten)]
+        which: Which,
+        /// The file, which must not be there yet [default: purged-TIME.jsonl beside the store]
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Which queue.
@@ -90,7 +107,10 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let settings = common.settings()?;
     super::start_logging(&settings, "warn");
     let consultation = ConsultationId::new(&common.consultation).ok_or_else(|| usage("--consultation is empty"))?;
-    let (Action::Status { which, .. } | Action::Parked { which, .. } | Action::Replay { which }) = &arguments.action;
+    let (Action::Status { which, .. }
+    | Action::Parked { which, .. }
+    | Action::Replay { which }
+    | Action::PurgeParked { which, .. }) = &arguments.action;
     let config = which.broker.config(&settings, &consultation)?;
     let path = which.place.store_path(&settings);
     if config.is_none() {
@@ -114,6 +134,10 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             }
             Action::Parked { limit, json, .. } => parked(&opened, only, *limit, *json).await?,
             Action::Replay { .. } => replay(&opened, only).await?,
+            Action::PurgeParked { to, yes, .. } => {
+                let purge = Purge { to: to.as_deref(), yes: *yes, store: &path };
+                return purge.run(&queue(&opened).await?, kept_by(&opened, &path, &settings).await?, only).await;
+            }
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -335,7 +359,7 @@ fn parked_text(arrival: &ParkedArrival) -> String {
     format!("{name}\n  first seen {when}, {attempts}\n  {}", neutral(&arrival.reason))
 }
 
-fn parked_json(arrival: &ParkedArrival) -> Value {
+pub(super) fn parked_json(arrival: &ParkedArrival) -> Value {
     let key = arrival.key.as_ref();
     json!({
         "id": key.map(|key| key.id.as_str()),
@@ -349,6 +373,19 @@ fn parked_json(arrival: &ParkedArrival) -> Value {
 
 fn at(sequence: i64) -> Option<Timestamp> {
     Timestamp::from_microsecond(sequence).ok()
+}
+
+/// The store that accounts for what is removed; none where a broker's queue is looked at from elsewhere.
+async fn kept_by(
+    opened: &Opened,
+    path: &std::path::Path,
+    settings: &crate::settings::Settings,
+) -> Result<Option<Arc<dyn FailedRows>>, Failure> {
+    Ok(match opened {
+        Opened::Embedded(_, storage) => Some(Arc::clone(&storage.store) as Arc<dyn FailedRows>),
+        Opened::Broker(_) if path.is_file() => Some(Storage::embedded(path, settings, None).await?.store),
+        Opened::Broker(_) => None,
+    })
 }
 
 async fn replay(opened: &Opened, only: Option<&ConsultationId>) -> Result<(), Failure> {

@@ -22,7 +22,7 @@ use crate::pipeline::ports::Funnel;
 use crate::pipeline::shutdown::Shutdown;
 use crate::settings::Settings;
 use crate::telemetry;
-use crate::web::{WebDeps, WebLimits, router, serve};
+use crate::web::{RateLimits, WebDeps, WebLimits, router, serve};
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -93,6 +93,12 @@ fn limits(settings: &Settings) -> WebLimits {
         intake: app::intake_limits(settings),
         // Behind a proxy the host name is the proxy's business.
         hosts: if settings.listen.ip().is_loopback() { defaults.hosts } else { Vec::new() },
+        rate: RateLimits {
+            client_per_minute: settings.client_requests_per_minute,
+            per_minute: settings.requests_per_minute,
+            // The settings take nothing that is no name of a header.
+            client_header: settings.client_header.as_deref().and_then(|name| name.parse().ok()),
+        },
         ..defaults
     }
 }

@@ -23,8 +23,8 @@ use crate::pipeline::outbox::{self, RelayDeps, RelaySettings};
 use crate::pipeline::ports::Publisher;
 use crate::pipeline::pulse::Pulse;
 use crate::pipeline::shadow::{self, ShadowDeps};
-use crate::pipeline::worker::WorkerDeps;
 use crate::pipeline::webhooks::{self, WebhookDeps, WebhookSettings};
+use crate::pipeline::worker::WorkerDeps;
 use crate::pipeline::{watch, worker};
 use crate::settings::Settings;
 use crate::webhook::Target;
@@ -133,9 +133,9 @@ impl Service {
         let last = CancellationToken::new();
         self.start_webhooks(lifecycle, &last)?;
         let Some(broker) = &self.broker else {
-            let deps = self.deps.clone();
+            let [urgent, work] = Lane::ALL.map(|lane| WorkerDeps { queue: queue.only_lane(lane), ..self.deps.clone() });
             lifecycle.spawn("worker", async move {
-                worker::run(&deps, &shutdown, |_| {}).await;
+                tokio::join!(worker::run(&urgent, &shutdown, |_| {}), worker::run(&work, &shutdown, |_| {}));
                 last.cancel();
                 Ok(())
             });

@@ -141,7 +141,9 @@ async fn status(storage: &Storage, settings: &Settings, json: bool) -> Result<()
     }
     for state in &states {
         let WebhookState { target, kind, waiting, failing, parked, delivered, .. } = state;
-        println!("{target}  {kind}\n  {delivered} delivered, {waiting} waiting ({failing} of them failed before), {parked} parked");
+        println!(
+            "{target}  {kind}\n  {delivered} delivered, {waiting} waiting ({failing} of them failed before), {parked} parked"
+        );
         if let Some(oldest_ms) = state.oldest_ms {
             println!("  the oldest waits for {}", age(oldest_ms));
         }
@@ -180,7 +182,14 @@ fn parked_json(call: &ParkedCall) -> Value {
 
 fn parked_text(call: &ParkedCall) -> String {
     let when = at(call.parked_at_ms).map_or_else(String::new, |time| format!(", parked {time:.0}"));
-    format!("{}  {}  {}\n  {} tries{when}\n  {}", call.target, call.kind, call.event_id, call.attempts, neutral(&call.reason))
+    format!(
+        "{}  {}  {}\n  {} tries{when}\n  {}",
+        call.target,
+        call.kind,
+        call.event_id,
+        call.attempts,
+        neutral(&call.reason)
+    )
 }
 
 async fn ping(settings: &Settings, only: Option<&str>) -> Result<ExitCode, Failure> {
@@ -212,10 +221,13 @@ async fn ping(settings: &Settings, only: Option<&str>) -> Result<ExitCode, Failu
 
 async fn remove(storage: &Storage, settings: &Settings, target: &str, yes: bool) -> Result<ExitCode, Failure> {
     if is_set(settings, target) {
-        return Err(usage("the settings still name it, and the next start would begin anew: take its [[webhook]] out first"));
+        return Err(usage(
+            "the settings still name it, and the next start would begin anew: take its [[webhook]] out first",
+        ));
     }
     let states = storage.store.webhook_states().await?;
-    let open: u64 = states.iter().filter(|state| state.target == target).map(|state| state.waiting + state.parked).sum();
+    let open: u64 =
+        states.iter().filter(|state| state.target == target).map(|state| state.waiting + state.parked).sum();
     if !states.iter().any(|state| state.target == target) {
         return Err(usage("the store knows no such target: moothall webhook status"));
     }

@@ -17,7 +17,7 @@ use crate::domain::rulebook::{Consultation, PipelineVersion, Rulebook};
 use crate::domain::score::{Attribute, Distribution, Probability, Score, Span};
 use crate::pipeline::ports::{
     Disclosure, FailedRow, FailedRows, Funnel, Judged, Recorded, Rulebooks, Shadows, Store, StoreError, StoredComment,
-    Webhooks,
+    Trials, Webhooks,
 };
 
 pub fn p(value: f32) -> Probability {
@@ -416,6 +416,8 @@ impl FailedRows for Shelf {
 impl Rulebooks for Shelf {}
 
 impl Shadows for Shelf {}
+
+impl Trials for Shelf {}
 
 impl Webhooks for Shelf {}
 

@@ -35,6 +35,8 @@ pub(super) enum Failure {
     Engine(EngineError),
     #[error("judging panicked")]
     Panicked,
+    #[error("judged alone it ended {0} processes")]
+    Fatal(u32),
     #[error(transparent)]
     Store(StoreError),
 }
@@ -46,6 +48,7 @@ impl Failure {
             Self::Undecodable(_)
             | Self::NoRulebook(_)
             | Self::Panicked
+            | Self::Fatal(_)
             | Self::Engine(EngineError::Comment(_))
             | Self::Store(StoreError::Damaged(_)) => Settlement::Park(self.to_string()),
             // Not the comment's fault: it waits, however long that takes.
@@ -72,6 +75,7 @@ impl Failure {
             | Self::Store(StoreError::Damaged(_) | StoreError::Failed(_)) => true,
             Self::Undecodable(_)
             | Self::NoRulebook(_)
+            | Self::Fatal(_)
             | Self::Engine(EngineError::Models { .. } | EngineError::Stopped(_))
             | Self::Store(StoreError::Busy(_) | StoreError::NewerSchema { .. } | StoreError::OtherRulebook { .. }) => {
                 false
@@ -92,12 +96,21 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    /// Takes in what came of another batch.
+    pub fn add(&mut self, more: Self) {
+        self.settlements.extend(more.settlements);
+        self.progress.add(more.progress);
+        self.engine_down = more.engine_down.or(self.engine_down.take());
+        self.store_down = more.store_down.or(self.store_down.take());
+    }
+
     fn fail(&mut self, ready: &Ready, failure: &Failure) {
         let key = &ready.comment.key;
         self.fail_tag(ready.tag, ready.attempt, failure, key.id.as_str());
     }
 
-    fn fail_tag(&mut self, tag: i64, attempt: u32, failure: &Failure, id: &str) {
+    /// Ends a delivery by what is wrong with it.
+    pub(super) fn fail_tag(&mut self, tag: i64, attempt: u32, failure: &Failure, id: &str) {
         let settlement = failure.settlement(attempt);
         match &settlement {
             Settlement::Park(_) => {
@@ -165,7 +178,7 @@ pub(super) async fn judge_and_record(
     let mut batch = Vec::with_capacity(deliveries.len());
     let mut failed = Vec::new();
     for delivery in deliveries {
-        let Delivery { tag, arrival, attempt, sequence } = delivery;
+        let Delivery { tag, arrival, attempt, deaths: _, sequence } = delivery;
         let arrival = arrival.map_err(Failure::Undecodable).and_then(|arrival| {
             let version = judge.version(arrival.consultation());
             version.ok_or_else(|| Failure::NoRulebook(arrival.consultation().clone())).map(|version| (arrival, version))
@@ -229,7 +242,7 @@ fn fail_all(batch: &[Ready], failure: Failure, outcome: &mut Outcome) {
     match failure {
         Failure::Engine(error) => outcome.engine_down = Some(error),
         Failure::Store(error) => outcome.store_down = Some(error.to_string()),
-        Failure::Undecodable(_) | Failure::NoRulebook(_) | Failure::Panicked => {}
+        Failure::Undecodable(_) | Failure::NoRulebook(_) | Failure::Panicked | Failure::Fatal(_) => {}
     }
 }
 

@@ -10,6 +10,7 @@ pub mod pulse;
 pub mod retag;
 pub mod shadow;
 pub mod shutdown;
+mod trial;
 pub mod watch;
 pub mod webhooks;
 pub mod worker;

@@ -4,6 +4,8 @@
 
 mod webhooks;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::domain::assessment::Assessment;
@@ -24,6 +26,9 @@ pub enum QueueError {
     /// The queue's storage or connection failed.
     #[error("queue failed: {0}")]
     Failed(String),
+    /// What was to be removed could not be kept elsewhere first.
+    #[error("nothing more is removed, because it could not be kept first: {0}")]
+    NotKept(String),
 }
 
 impl QueueError {
@@ -99,6 +104,29 @@ pub enum EngineError {
     Comment(String),
 }
 
+/// Which of a queue's two lanes an arrival waits in; its sender decides. Each has a worker loop
+/// of its own, so that what is urgent waits behind no flood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// What must not wait.
+    Urgent,
+    /// Everything else.
+    Work,
+}
+
+impl Lane {
+    /// Both, the more urgent first.
+    pub const ALL: [Self; 2] = [Self::Urgent, Self::Work];
+
+    /// Short name, in rows, routing keys and metrics.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::Work => "work",
+        }
+    }
+}
+
 /// What became of a published batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
@@ -145,6 +173,9 @@ pub struct Delivery {
     pub arrival: Result<Arrival, String>,
     /// How often it has been handed out, this time included.
     pub attempt: u32,
+    /// How often it was handed out and neither settled nor given back: its process ended, or
+    /// held it for too long.
+    pub deaths: u32,
     /// When it was published: microseconds since 1970, which a queue in one file makes
     /// strictly increasing and a broker takes from the sender. Larger is later.
     pub sequence: i64,
@@ -185,10 +216,18 @@ pub struct Depth {
 /// - A delivery whose worker died comes again, and so does one that is held for too long.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Adds comments. After an error some may be in and some not: publishing the same again is safe.
-    async fn publish(&self, comments: &[Comment]) -> Result<Published, QueueError>;
-    /// Up to `max` deliveries in arrival order; empty when nothing is ready, for which it may wait a moment.
+    /// Adds comments to the work lane.
+    async fn publish(&self, comments: &[Comment]) -> Result<Published, QueueError> {
+        self.publish_in(Lane::Work, comments).await
+    }
+    /// Adds comments to a lane. After an error some may be in and some not: publishing the same again is
+    /// safe. A queue that is full refuses and has taken nothing that it did not answer for.
+    async fn publish_in(&self, lane: Lane, comments: &[Comment]) -> Result<Published, QueueError>;
+    /// Up to `max` deliveries, urgent ones first, each lane in arrival order; empty when nothing is
+    /// ready, for which it may wait a moment.
     async fn receive(&self, max: usize) -> Result<Vec<Delivery>, QueueError>;
+    /// The same queue, handing out one lane only: its worker is never busy with the other.
+    fn only_lane(&self, lane: Lane) -> Arc<dyn Queue>;
     /// Ends deliveries, by tag.
     async fn settle(&self, settlements: &[(i64, Settlement)]) -> Result<(), QueueError>;
     /// Counts, over one consultation or all. A queue that serves one consultation counts the whole of itself.
@@ -202,6 +241,28 @@ pub trait Queue: Send + Sync {
     -> Result<Vec<ParkedArrival>, QueueError>;
     /// Lets parked arrivals wait again with a fresh delivery budget. Returns how many.
     async fn replay(&self, consultation: Option<&ConsultationId>) -> Result<u64, QueueError>;
+    /// Removes parked arrivals for good, oldest first. Each is handed to `keep` first and removed
+    /// only after that has returned; after its error nothing more is removed. Returns how many.
+    async fn purge_parked(&self, consultation: Option<&ConsultationId>, keep: &mut dyn Keep)
+    -> Result<u64, QueueError>;
+}
+
+/// Keeps parked arrivals elsewhere before they are removed.
+#[async_trait]
+pub trait Keep: Send {
+    /// Returns only when they survive a crash there; after an error a person is told why.
+    async fn keep(&mut self, parked: &[ParkedWhole]) -> Result<(), String>;
+}
+
+/// A parked arrival with all that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedWhole {
+    /// What is shown of it.
+    pub arrival: ParkedArrival,
+    /// The lane that it came by.
+    pub lane: Lane,
+    /// Its bytes as they came.
+    pub body: Vec<u8>,
 }
 
 /// An arrival that was given up on.
@@ -512,12 +573,28 @@ pub trait Shadows: Send + Sync {
     }
 }
 
+/// Comments that are judged alone, because they came back from processes that ended.
+#[async_trait]
+pub trait Trials: Send + Sync {
+    /// Notes that a trial begins; returns how many began before and never ended. It survives
+    /// what the trial may do to its process.
+    async fn begin_trial(&self, name: &str) -> Result<u32, StoreError> {
+        let _ = name;
+        Err(StoreError::read_only())
+    }
+    /// Forgets a name's trials: one has ended.
+    async fn end_trial(&self, name: &str) -> Result<(), StoreError> {
+        let _ = name;
+        Err(StoreError::read_only())
+    }
+}
+
 /// Durable state: comments, current assessments, failures, disclosures.
 ///
 /// The methods with a body are what a double for readers need not have; an
 /// adapter has them all, and the contract suite asks for each.
 #[async_trait]
-pub trait Store: FailedRows + Rulebooks + Shadows + Webhooks {
+pub trait Store: FailedRows + Rulebooks + Shadows + Trials + Webhooks {
     /// Stores judgements and their outbox rows in one transaction; effects happen once.
     /// All or nothing; [`StoreError::OtherRulebook`] where one was made under another
     /// version than the active one, if one is active.

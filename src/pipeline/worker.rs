@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::clock::Clock;
@@ -17,6 +17,7 @@ use super::judging::{ENGINE_PAUSE_MS, Outcome, judge_and_record};
 use super::ports::{Delivery, EngineError, Judge, Queue, Settlement, Store};
 use super::pulse::Pulse;
 use super::shutdown::Shutdown;
+use super::trial;
 use crate::telemetry::metric;
 
 /// How long a worker that lets go may take to say so to the queue.
@@ -45,6 +46,9 @@ pub struct WorkerDeps {
     pub settings: WorkerSettings,
     /// Rung after something was stored, for the relay of the outbox.
     pub stored: Arc<Notify>,
+    /// Held by all while they judge, and by one alone that judges what came back from
+    /// processes that ended: nobody else may be charged with what that does to this process.
+    pub alone: Arc<RwLock<()>>,
 }
 
 /// How much a worker takes at once, and how often it looks.
@@ -88,7 +92,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn add(&mut self, more: Self) {
+    pub(super) fn add(&mut self, more: Self) {
         self.recorded += more.recorded;
         self.known += more.known;
         self.judged += more.judged;
@@ -234,7 +238,7 @@ async fn turn(deps: &WorkerDeps, shutdown: &Shutdown, totals: &mut Progress) -> 
     let outcome = tokio::select! {
         biased;
         () = shutdown.abandon.cancelled() => None,
-        outcome = work(deps, &tags, deliveries) => Some(outcome),
+        outcome = work_apart(deps, &tags, deliveries) => Some(outcome),
     };
     let Some(outcome) = outcome else {
         give_back(deps, &tags).await;
@@ -265,8 +269,9 @@ async fn turn(deps: &WorkerDeps, shutdown: &Shutdown, totals: &mut Progress) -> 
     Turn::Worked
 }
 
-/// Judges and stores while the leases are renewed beside it.
-async fn work(deps: &WorkerDeps, tags: &[i64], deliveries: Vec<Delivery>) -> Outcome {
+/// Judges and stores while the leases are renewed beside it: first together what may go together,
+/// then one by one what came back from processes that ended.
+async fn work_apart(deps: &WorkerDeps, tags: &[i64], deliveries: Vec<Delivery>) -> Outcome {
     let renewing = async {
         loop {
             tokio::time::sleep(Duration::from_millis(deps.settings.renew_ms)).await;
@@ -277,12 +282,38 @@ async fn work(deps: &WorkerDeps, tags: &[i64], deliveries: Vec<Delivery>) -> Out
     };
     // Both are polled all the time: the one may hold the connection that the other waits for.
     tokio::select! {
-        outcome = judge_and_record(&deps.judge, &*deps.store, &deps.settings.limits, deliveries) => outcome,
+        outcome = judge_apart(deps, deliveries) => outcome,
         () = renewing => Outcome::default(),
     }
 }
 
+async fn judge_apart(deps: &WorkerDeps, deliveries: Vec<Delivery>) -> Outcome {
+    let (suspects, together): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(trial::is_suspect);
+    let mut outcome = Outcome::default();
+    if !together.is_empty() {
+        let _shared = deps.alone.read().await;
+        outcome = judge_and_record(&deps.judge, &*deps.store, &deps.settings.limits, together).await;
+    }
+    for suspect in suspects {
+        if outcome.engine_down.is_some() || outcome.store_down.is_some() {
+            // Nothing works for now: it waits as the others do.
+            outcome.settlements.push((suspect.tag, Settlement::Retry { after_ms: ENGINE_PAUSE_MS, counts: false }));
+            outcome.progress.retried += 1;
+            continue;
+        }
+        // What is settled already is settled before this one may end the process.
+        settle(deps, &std::mem::take(&mut outcome.settlements)).await;
+        let _alone = deps.alone.write().await;
+        outcome.add(trial::judge_alone(&deps.judge, &*deps.store, &deps.settings.limits, suspect).await);
+        settle(deps, &std::mem::take(&mut outcome.settlements)).await;
+    }
+    outcome
+}
+
 async fn settle(deps: &WorkerDeps, settlements: &[(i64, Settlement)]) {
+    if settlements.is_empty() {
+        return;
+    }
     for attempt in 1..=SETTLE_TRIES {
         match deps.queue.settle(settlements).await {
             Ok(()) => return,

@@ -21,6 +21,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// Requests with comments that one client may send in a minute; 0 is no limit.
+    pub client_requests_per_minute: u32,
+    /// The same of all clients together.
+    pub requests_per_minute: u32,
+    /// The header in which a proxy names the client.
+    pub client_header: Option<String>,
     /// The SQLite file; `None` puts it into the output folder.
     pub store_path: Option<PathBuf>,
     /// Models folder; `None` searches.
@@ -43,6 +49,8 @@ pub struct Settings {
     pub lease_ms: u64,
     /// Counted attempts before parking.
     pub max_attempts: u32,
+    /// Comments that may wait in the file's queue; 0 is no limit.
+    pub max_waiting: u64,
     /// Largest text, in bytes.
     pub max_text_bytes: usize,
     /// Where plain JSON keeps a comment's fields, when not under our names.
@@ -80,12 +88,7 @@ impl Settings {
         }
     }
 
-    fn read(
-        layers: &Table,
-        file: &str,
-        env: &dyn Fn(&str) -> Option<String>,
-        problems: &mut Problems,
-    ) -> Option<Self> {
+    fn read(layers: &Table, file: &str, env: &dyn Fn(&str) -> Option<String>, problems: &mut Problems) -> Option<Self> {
         let section = |name: &str| layers.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
         let path = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
 
@@ -99,6 +102,12 @@ impl Settings {
             address
         });
         let max_body_bytes = keys.whole("max_body_bytes", 1024);
+        let client_requests_per_minute = keys.whole("client_requests_per_minute", 0);
+        let requests_per_minute = keys.whole("requests_per_minute", 0);
+        let client_header = keys.text("client_header").filter(|name| !name.is_empty());
+        if client_header.as_ref().is_some_and(|name| !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')) {
+            keys.wrong("client_header", "must be a header's name such as x-forwarded-for");
+        }
         keys.finish();
         let mut one_path = |name: &str, key: &str| {
             let table = section(name);
@@ -127,6 +136,7 @@ impl Settings {
         let table = section("intake");
         let mut keys = Keys::new(&table, file, "intake", problems);
         let max_text_bytes = keys.whole("max_text_bytes", 1);
+        let max_waiting = keys.whole("max_waiting", 0);
         let fields = FieldMap::parse(keys.texts("fields").iter().map(String::as_str));
         if let Err(why) = &fields {
             keys.wrong("fields", why);
@@ -150,6 +160,9 @@ impl Settings {
         Some(Self {
             listen: listen?,
             max_body_bytes: max_body_bytes? as usize,
+            client_requests_per_minute: u32::try_from(client_requests_per_minute?).unwrap_or(u32::MAX),
+            requests_per_minute: u32::try_from(requests_per_minute?).unwrap_or(u32::MAX),
+            client_header,
             store_path,
             models_folder,
             consultations_folder,
@@ -161,6 +174,7 @@ impl Settings {
             batch: batch?.min(4096) as usize,
             lease_ms: lease_ms? as u64,
             max_attempts: max_attempts? as u32,
+            max_waiting: max_waiting? as u64,
             max_text_bytes: max_text_bytes? as usize,
             fields: fields.ok()?,
             report_every_ms: report_every_ms? as u64,

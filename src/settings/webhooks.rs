@@ -71,7 +71,8 @@ impl WebhookSettings {
         let mut targets: Vec<WebhookTarget> = Vec::new();
         for (table, prefix) in keys.tables("webhook") {
             let Some(target) = target(table, file, &prefix, env, keys.problems) else { continue };
-            if targets.iter().any(|other| WebhookTarget::variable(&other.name) == WebhookTarget::variable(&target.name)) {
+            if targets.iter().any(|other| WebhookTarget::variable(&other.name) == WebhookTarget::variable(&target.name))
+            {
                 keys.problems.add(file, format!("{prefix}.name"), format!("`{}` stands twice", target.name));
             }
             targets.push(target);
@@ -152,14 +153,22 @@ mod tests {
         assert!(!format!("{settings:?}").contains("whsec_x") && !format!("{settings:?}").contains("token"));
         load(&format!("{GOOD}secret_file = \"hook.key\"\n"), None).unwrap();
         let problem = load(GOOD, None).unwrap_err();
-        assert!(problem.contains("`webhook[1].secret_file` is missing, and so is MOOTHALL_WEBHOOK_SITE_B_SECRET"), "{problem}");
+        assert!(
+            problem.contains("`webhook[1].secret_file` is missing, and so is MOOTHALL_WEBHOOK_SITE_B_SECRET"),
+            "{problem}"
+        );
     }
 
     #[test]
     fn what_is_wrong_with_a_webhook_is_named() {
         let wrong = "[[webhook]]\nname = \"Site B\"\nurl = \"\"\nkinds = [\"comment.judged\"]\nsecret = \"whsec_y\"\n";
         let problem = load(wrong, None).unwrap_err();
-        for expected in ["webhook[1].name` must have", "webhook[1].url` is empty", "holds `comment.judged`", "webhook[1].secret` is not a key"] {
+        for expected in [
+            "webhook[1].name` must have",
+            "webhook[1].url` is empty",
+            "holds `comment.judged`",
+            "webhook[1].secret` is not a key",
+        ] {
             assert!(problem.contains(expected), "{expected} is not in {problem}");
         }
         let twice = load(&format!("{GOOD}{GOOD}"), Some("whsec_x")).unwrap_err();

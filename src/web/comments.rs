@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::ApiError;
@@ -12,7 +12,7 @@ use super::router::Web;
 use crate::domain::comment::{Comment, CommentKey};
 use crate::pipeline::identity::hash_of;
 use crate::pipeline::intake::admit;
-use crate::pipeline::ports::{Arrival, FailedRow, Published};
+use crate::pipeline::ports::{Arrival, FailedRow, Lane, Published};
 use crate::wire::incoming::{Refusal, event, incoming};
 
 /// Refusals that an answer lists; the rest is counted.
@@ -44,16 +44,36 @@ struct LineFailure {
 }
 
 /// Takes comments; when it answers 202 they survive a crash.
-pub async fn post(State(web): State<Web>, request: Request<Body>) -> Result<(StatusCode, Json<Taken>), ApiError> {
+pub async fn post(
+    State(web): State<Web>,
+    Query(wanted): Query<Wanted>,
+    request: Request<Body>,
+) -> Result<(StatusCode, Json<Taken>), ApiError> {
+    let lane = wanted.lane()?;
     let kind = content_type(&request).ok_or(ApiError::UnsupportedType)?;
     // Taken before the body is read: bodies in memory are bounded by both limits.
     let _place = web.places.try_acquire().map_err(|_| ApiError::Busy)?;
     let body = read_body(request, web.deps.limits.body_bytes).await?;
     let taken = match kind {
-        Kind::Comment | Kind::Event => one(&web, kind, &body).await?,
-        Kind::Lines => lines(&web, &body).await?,
+        Kind::Comment | Kind::Event => one(&web, lane, kind, &body).await?,
+        Kind::Lines => lines(&web, lane, &body).await?,
     };
     Ok((StatusCode::ACCEPTED, Json(taken)))
+}
+
+/// What a sender wants beside what the body says.
+#[derive(Debug, Deserialize)]
+pub struct Wanted {
+    /// `urgent` for what must wait behind no flood; else `work`.
+    lane: Option<String>,
+}
+
+impl Wanted {
+    fn lane(&self) -> Result<Lane, ApiError> {
+        let Some(wanted) = self.lane.as_deref() else { return Ok(Lane::Work) };
+        let lane = Lane::ALL.into_iter().find(|lane| lane.key() == wanted);
+        lane.ok_or_else(|| ApiError::Refused(Refusal::new("lane", "must be work or urgent")))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,7 +112,7 @@ async fn read_body(request: Request<Body>, limit: usize) -> Result<Bytes, ApiErr
     })
 }
 
-async fn one(web: &Web, kind: Kind, body: &[u8]) -> Result<Taken, ApiError> {
+async fn one(web: &Web, lane: Lane, kind: Kind, body: &[u8]) -> Result<Taken, ApiError> {
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| ApiError::NotJson { line: error.line(), column: error.column() })?;
     let incoming = match (kind, value) {
@@ -105,7 +125,7 @@ async fn one(web: &Web, kind: Kind, body: &[u8]) -> Result<Taken, ApiError> {
             // Refused at the door, with the sender told: not a row of a failed file.
             let comment = admit(*comment, 0, &web.deps.limits.intake)
                 .map_err(|failed| ApiError::Refused(Refusal::new("text", failed.detail)))?;
-            let Published { new, known } = web.deps.queue.publish(&[comment]).await?;
+            let Published { new, known } = web.deps.queue.publish_in(lane, &[comment]).await?;
             Ok(Taken { accepted: new, known, ..Taken::default() })
         }
         Arrival::Withdrawal { key, revision } => {
@@ -146,7 +166,7 @@ impl Batch {
     }
 }
 
-async fn lines(web: &Web, body: &[u8]) -> Result<Taken, ApiError> {
+async fn lines(web: &Web, lane: Lane, body: &[u8]) -> Result<Taken, ApiError> {
     let mut batch = Batch::default();
     for (line, bytes) in (1..).zip(body.split(|byte| *byte == b'\n')) {
         if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -172,7 +192,7 @@ async fn lines(web: &Web, body: &[u8]) -> Result<Taken, ApiError> {
             }
         }
     }
-    let Published { new, known } = web.deps.queue.publish(&batch.comments).await?;
+    let Published { new, known } = web.deps.queue.publish_in(lane, &batch.comments).await?;
     let mut taken = batch.taken;
     taken.accepted = new;
     taken.known = known;

@@ -37,6 +37,11 @@ pub enum ApiError {
     WrongHost,
     /// Too much at once, or the store is locked.
     Busy,
+    /// Too many requests of one client, or of all together.
+    TooMany {
+        /// Seconds until one more is taken.
+        after_s: u64,
+    },
     /// Our fault; the cause is in the log.
     Failed,
 }
@@ -85,6 +90,11 @@ impl ApiError {
             Self::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", "nothing was taken; try again in a moment".to_owned())
             }
+            Self::TooMany { after_s } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests",
+                format!("nothing was taken; one more is taken in {after_s} s. Many comments fit into one request"),
+            ),
             Self::Failed => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "failed",
@@ -105,8 +115,13 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if matches!(self, Self::Busy) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let after_s = match self {
+            Self::Busy => Some(1),
+            Self::TooMany { after_s } => Some(after_s),
+            _ => None,
+        };
+        if let Some(after_s) = after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after_s));
         }
         response
     }

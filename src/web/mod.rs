@@ -12,9 +12,11 @@
 mod comments;
 pub mod error;
 mod health;
+mod rate;
 mod report;
 pub mod router;
 
 pub use health::{Probes, probes};
+pub use rate::RateLimits;
 pub use report::ReportSource;
 pub use router::{WebDeps, WebLimits, router, serve};

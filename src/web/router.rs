@@ -1,6 +1,7 @@
 //! Which address is served by what, and what every answer carries.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ use tokio::sync::Semaphore;
 use tower_http::timeout::TimeoutLayer;
 
 use super::error::ApiError;
+use super::rate::{Rate, RateLimits};
 use super::report::ReportSource;
-use super::{comments, health, report};
+use super::{comments, health, rate, report};
 use crate::domain::comment::ConsultationId;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::intake::IntakeLimits;
@@ -68,6 +70,8 @@ pub struct WebLimits {
     /// A page in a browser can give its own name this machine's address and so
     /// read what is meant for this machine only; it cannot choose the `Host`.
     pub hosts: Vec<String>,
+    /// How often comments may be sent.
+    pub rate: RateLimits,
 }
 
 impl Default for WebLimits {
@@ -78,6 +82,7 @@ impl Default for WebLimits {
             intake: IntakeLimits::default(),
             stalled_ms: 300_000,
             hosts: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec(),
+            rate: RateLimits::default(),
         }
     }
 }
@@ -87,15 +92,17 @@ impl Default for WebLimits {
 pub(super) struct Web {
     pub deps: WebDeps,
     pub places: Arc<Semaphore>,
+    pub rate: Rate,
 }
 
 /// Everything that is served.
 pub fn router(deps: WebDeps) -> Router {
-    let web = Web { places: Arc::new(Semaphore::new(deps.limits.bodies)), deps };
+    let places = Arc::new(Semaphore::new(deps.limits.bodies));
+    let web = Web { places, rate: Rate::new(deps.limits.rate.clone()), deps };
     Router::new()
         .route("/", get(report::page))
         .route("/report", get(report::page))
-        .route("/v1/comments", post(comments::post))
+        .route("/v1/comments", post(comments::post).layer(from_fn_with_state(web.clone(), rate::limit)))
         .route("/metrics", get(health::metrics))
         .layer(from_fn_with_state(web.clone(), check_host))
         // Probes come by address and are answered under any name.
@@ -163,7 +170,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
         tracing::info!(%address, "listening");
     }
     let stop = shutdown.stop_intake.clone().cancelled_owned();
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop);
     tokio::select! {
         served = served => served,
         () = shutdown.abandon.cancelled() => Ok(()),

@@ -93,10 +93,8 @@ impl HttpCaller {
     pub fn new(target: Target, clock: Clock) -> Result<Self, String> {
         // A second call finds the provider in place, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .redirect(redirect::Policy::none())
-            .timeout(target.timeout)
-            .pool_max_idle_per_host(IDLE);
+        let mut builder =
+            Client::builder().redirect(redirect::Policy::none()).timeout(target.timeout).pool_max_idle_per_host(IDLE);
         if is_loopback(&target.url) {
             builder = builder.no_proxy();
         }

@@ -9,10 +9,10 @@ use moothall::broker::embedded::EmbeddedQueue;
 use moothall::domain::comment::{ConsultationId, SourceName};
 use moothall::domain::decision::Verdict;
 use moothall::pipeline::intake::IntakeLimits;
-use moothall::pipeline::ports::{Queue, Store};
+use moothall::pipeline::ports::{Lane, Queue, Store};
 use moothall::pipeline::pulse::Pulse;
 use moothall::store::sqlite::SqliteStore;
-use moothall::web::{WebDeps, WebLimits, router};
+use moothall::web::{RateLimits, WebDeps, WebLimits, router};
 use moothall::wire::incoming::{Defaults, FieldMap};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -40,6 +40,10 @@ impl Answer {
 }
 
 async fn site() -> Site {
+    site_with(RateLimits::default()).await
+}
+
+async fn site_with(rate: RateLimits) -> Site {
     let bench = Bench::new();
     let queue = bench.queue("web").await;
     let store = bench.store().await;
@@ -62,6 +66,7 @@ async fn site() -> Site {
         limits: WebLimits {
             body_bytes: 2_000,
             intake: IntakeLimits { text_bytes: 500, ..IntakeLimits::default() },
+            rate,
             ..WebLimits::default()
         },
     };
@@ -273,4 +278,62 @@ async fn metrics_and_wrong_addresses() {
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(answer.headers["content-type"], "application/problem+json");
     assert_eq!(site.get("/nothing").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn who_sends_too_often_is_told_when_to_come_again_and_loses_nothing() {
+    let header = "x-forwarded-for".parse().unwrap();
+    let site = site_with(RateLimits { client_per_minute: 2, per_minute: 4, client_header: Some(header) }).await;
+    let send = async |id: &str, client: &str| {
+        let request = Request::post("/v1/comments")
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            // Only the last was written by the proxy.
+            .header("x-forwarded-for", format!("10.9.9.{id}, {client}"));
+        site.send(request.body(Body::from(json!({"id": id, "text": "fine"}).to_string())).unwrap()).await
+    };
+    for id in ["1", "2"] {
+        assert_eq!(send(id, "10.0.0.1").await.status, StatusCode::ACCEPTED);
+    }
+    let answer = send("3", "10.0.0.1").await;
+    assert_eq!((answer.status, answer.headers["retry-after"].to_str().unwrap()), (StatusCode::TOO_MANY_REQUESTS, "30"));
+    assert_eq!(site.waiting().await, 2);
+    // Others are served, until all together have sent too much.
+    assert_eq!(send("4", "10.0.0.2").await.status, StatusCode::ACCEPTED);
+    assert_eq!(send("5", "10.0.0.3").await.status, StatusCode::ACCEPTED);
+    assert_eq!(send("6", "10.0.0.4").await.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(site.get("/report").await.status, StatusCode::OK, "readers are not concerned");
+    site.bench.hand.advance_ms(30_000);
+    assert_eq!(send("3", "10.0.0.1").await.status, StatusCode::ACCEPTED);
+    assert_eq!(site.waiting().await, 5);
+}
+
+#[tokio::test]
+async fn json_that_is_nested_too_deeply_is_refused_unread() {
+    let site = site().await;
+    let nested = |depth: usize| {
+        format!(r#"{{"id": "d{depth}", "text": "x", "more": {}{}}}"#, "[".repeat(depth), "]".repeat(depth))
+    };
+    assert_eq!(site.post("application/json", nested(120)).await.status, StatusCode::ACCEPTED);
+    let deep = site.post("application/json", nested(130)).await;
+    assert_eq!((deep.status, deep.json()["title"].as_str()), (StatusCode::BAD_REQUEST, Some("not JSON")));
+    let lines = format!("{}\n{}\n", nested(130), json!({"id": "ok", "text": "fine"}));
+    let answer = site.post("application/x-ndjson", lines).await;
+    assert_eq!((&answer.json()["failed"], &answer.json()["accepted"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test]
+async fn what_is_sent_as_urgent_waits_in_the_urgent_lane() {
+    let site = site().await;
+    let send = async |path: &str, id: &str| {
+        let request = Request::post(path).header("host", "localhost").header("content-type", "application/json");
+        site.send(request.body(Body::from(json!({"id": id, "text": "x"}).to_string())).unwrap()).await
+    };
+    assert_eq!(send("/v1/comments", "1").await.status, StatusCode::ACCEPTED);
+    assert_eq!(send("/v1/comments?lane=urgent", "2").await.status, StatusCode::ACCEPTED);
+    let refused = send("/v1/comments?lane=express", "3").await;
+    assert_eq!((refused.status, refused.json()["field"].as_str()), (StatusCode::UNPROCESSABLE_ENTITY, Some("lane")));
+    let urgent = site.queue.only_lane(Lane::Urgent).receive(9).await.unwrap();
+    assert_eq!(urgent.len(), 1);
+    assert_eq!(arrived(&urgent[0]).key.id.as_str(), "2");
 }

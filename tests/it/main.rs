@@ -8,6 +8,7 @@ mod broker;
 mod contract;
 mod intake;
 mod pipeline;
+mod poison;
 mod queue;
 mod rabbitmq;
 mod retag;

@@ -40,6 +40,7 @@ async fn line() -> Line {
         clock: bench.clock.clone(),
         settings: WorkerSettings { idle_ms: 5, ..WorkerSettings::default() },
         stored: Arc::default(),
+        alone: Arc::default(),
     };
     Line { bench, queue, store, judge, deps }
 }

@@ -10,7 +10,7 @@ use moothall::pipeline::ports::{Delivery, Depth, Published, Queue, Settlement, S
 use crate::contract::queue::{QueueUnderTest, queue_contract};
 use crate::support::{Bench, arrived, comment, mentoring};
 
-const LIMITS: EmbeddedLimits = EmbeddedLimits { lease_ms: 60_000, delivery_budget: 5 };
+const LIMITS: EmbeddedLimits = EmbeddedLimits { lease_ms: 60_000, delivery_budget: 5, most_waiting: 0 };
 
 struct Embedded {
     bench: Bench,
@@ -52,6 +52,11 @@ impl QueueUnderTest for Embedded {
     }
     async fn store(&self) -> Arc<dyn Store> {
         Arc::new(self.bench.store().await)
+    }
+    async fn limit(&mut self, most: Option<u64>) {
+        self.first += 1;
+        let limits = EmbeddedLimits { most_waiting: most.unwrap_or(0), ..LIMITS };
+        self.queue = Arc::new(self.bench.queue_with(&format!("first{}", self.first), limits).await);
     }
 }
 

@@ -83,6 +83,19 @@ impl QueueUnderTest for Rabbit {
     async fn store(&self) -> Arc<dyn Store> {
         Arc::new(self.bench.store().await)
     }
+    async fn limit(&mut self, most: Option<u64>) {
+        let name = "small-work";
+        let path = format!("queues/{}/moothall.work", self.vhost.name);
+        if let Some(most) = most {
+            let policy =
+                json!({"pattern": "^moothall\\.work$", "apply-to": "queues", "definition": {"max-length": most}});
+            self.vhost.node().put(&format!("policies/{}/{name}", self.vhost.name), &policy).await;
+            wait_until("the policy is in force", async || self.vhost.node().get(&path).await["policy"] == name).await;
+        } else {
+            self.vhost.node().delete(&format!("policies/{}/{name}", self.vhost.name)).await;
+            wait_until("the policy is gone", async || self.vhost.node().get(&path).await["policy"] != name).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,7 +153,7 @@ impl Service {
         let (pulse, shutdown, judge) = (Pulse::default(), Shutdown::new(), StubJudge::new());
         let config = Arc::new(config);
         let queue = RabbitQueue::subscribe(Arc::clone(&config), Clock::system(), pulse.clone()).await.unwrap();
-        let stored = Arc::default();
+        let (stored, alone) = (Arc::default(), Arc::default());
         let mut tasks = Vec::new();
         for lane in Lane::ALL {
             let deps = WorkerDeps {
@@ -156,6 +169,7 @@ impl Service {
                     ..WorkerSettings::default()
                 },
                 stored: Arc::clone(&stored),
+                alone: Arc::clone(&alone),
             };
             let shutdown = shutdown.clone();
             tasks.push(tokio::spawn(async move {

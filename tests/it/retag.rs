@@ -161,6 +161,7 @@ async fn a_worker_that_was_left_behind_judges_nothing_and_its_comments_wait() {
         clock: bench.clock.clone(),
         settings: WorkerSettings { idle_ms: 5, ..WorkerSettings::default() },
         stored: Arc::default(),
+        alone: Arc::default(),
     };
     let shutdown = Shutdown::new();
     let stop = shutdown.clone();

@@ -217,10 +217,13 @@ async fn a_body_that_comes_by_drops_takes_nothing_back() {
 #[tokio::test]
 async fn a_pause_that_is_asked_for_is_kept() {
     let site = Site { retry_ms: vec![1], ..Site::new().await };
-    let hook = Hook::start(|_, before| {
-        if before == 0 { Answer::With(429, "retry-after: 60".to_owned()) } else { Answer::Status(200) }
-    })
-    .await;
+    let hook =
+        Hook::start(
+            |_, before| {
+                if before == 0 { Answer::With(429, "retry-after: 60".to_owned()) } else { Answer::Status(200) }
+            },
+        )
+        .await;
     site.write(0..1, Verdict::Accept).await;
     let relay = site.relay(&hook, COMMENT_ASSESSED, "a");
     site.until("it has failed", COMMENT_ASSESSED, |state| state.failing == 1).await;
@@ -232,10 +235,13 @@ async fn a_pause_that_is_asked_for_is_kept() {
 #[tokio::test]
 async fn alerts_do_not_wait_behind_results_that_are_not_taken() {
     let site = Site::new().await;
-    let hook = Hook::start(|call, _| {
-        if call.json()["type"] == ALERT_SAFEGUARDING { Answer::Status(200) } else { Answer::Silence }
-    })
-    .await;
+    let hook =
+        Hook::start(
+            |call, _| {
+                if call.json()["type"] == ALERT_SAFEGUARDING { Answer::Status(200) } else { Answer::Silence }
+            },
+        )
+        .await;
     site.write(0..50, Verdict::Accept).await;
     let results = site.relay(&hook, COMMENT_ASSESSED, "results");
     wait_until("results are on their way", async || !hook.seen().is_empty()).await;
@@ -256,7 +262,8 @@ async fn an_outage_costs_few_of_the_waiting_calls_a_try() {
     wait_until("it is asked again", async || hook.seen().len() >= 5).await;
     let tried = hook.seen().len() as u64;
     hook.answer(|_, _| Answer::Status(200));
-    site.until("those that were not tried are delivered", COMMENT_ASSESSED, |state| state.waiting == state.failing).await;
+    site.until("those that were not tried are delivered", COMMENT_ASSESSED, |state| state.waiting == state.failing)
+        .await;
     relay.stop().await;
     let state = site.state(COMMENT_ASSESSED).await;
     assert_eq!(state.delivered + state.waiting, 200);
@@ -285,10 +292,7 @@ async fn a_restart_forgets_neither_what_waits_nor_how_often_it_failed() {
     site.until("it has failed", COMMENT_ASSESSED, |state| state.failing == 1).await;
     first.kill().await;
     // Another process, after the file was opened anew.
-    let site = Site {
-        store: SqliteStore::new(site.bench.database().await, Clock::system()),
-        ..site
-    };
+    let site = Site { store: SqliteStore::new(site.bench.database().await, Clock::system()), ..site };
     let second = site.relay(&hook, COMMENT_ASSESSED, "second");
     wait_until("it fails again", async || hook.seen().len() == 2).await;
     second.stop().await;

@@ -12,13 +12,17 @@ use super::consumer::passive;
 use super::message::{Envelope, Message, key_of, now_us, time_us};
 use super::publisher::Sender;
 use super::topology::{PROBE, establish, short};
-use super::{Lane, RabbitConfig};
+use super::{Lane, RabbitConfig, refused};
 use crate::domain::comment::ConsultationId;
-use crate::pipeline::ports::ParkedArrival;
+use crate::pipeline::ports::{Keep, ParkedArrival, ParkedWhole, QueueError};
 use crate::pipeline::pulse::Pulse;
 
 /// How long a broker with an alarm may take to say so.
 const ALARM_TELLS: Duration = Duration::from_millis(300);
+
+/// Parked messages that are kept elsewhere and then removed together.
+const PURGED_AT_ONCE: usize = 200;
+const PURGED_BYTES: usize = 16 * 1024 * 1024;
 
 /// What a queue is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,20 +188,85 @@ pub(super) async fn parked(
     let mut found = Vec::new();
     while found.len() < limit as usize {
         let Some(message) = get(config, &channel).await? else { break };
-        let envelope = envelope(&message);
-        let key = key_of(&message.data, &config.defaults);
-        if consultation.is_some_and(|wanted| key.as_ref().is_none_or(|key| key.consultation != *wanted)) {
-            continue;
+        let arrival = shown(config, &message);
+        if is_of(&arrival, consultation) {
+            found.push(arrival);
         }
-        found.push(ParkedArrival {
-            key,
-            sequence: envelope.sequence(|| time_us(&message.data), now_us()),
-            attempts: envelope.attempts_when_parked(config.delivery_limit),
-            reason: envelope.reason(),
-        });
     }
     close(config, &connection).await;
     Ok(found)
+}
+
+fn shown(config: &RabbitConfig, message: &BasicGetMessage) -> ParkedArrival {
+    let envelope = envelope(message);
+    ParkedArrival {
+        key: key_of(&message.data, &config.defaults),
+        sequence: envelope.sequence(|| time_us(&message.data), now_us()),
+        attempts: envelope.attempts_when_parked(config.delivery_limit),
+        reason: envelope.reason(),
+    }
+}
+
+fn is_of(arrival: &ParkedArrival, consultation: Option<&ConsultationId>) -> bool {
+    consultation.is_none_or(|wanted| arrival.key.as_ref().is_some_and(|key| key.consultation == *wanted))
+}
+
+/// The lane of a parked message. Our own copies carry it as routing key, and so do the
+/// broker's dead letters.
+fn lane_of(message: &BasicGetMessage) -> Lane {
+    if message.routing_key.as_str() == Lane::Urgent.key() { Lane::Urgent } else { Lane::Work }
+}
+
+/// Removes parked messages, some at a time, each after `keep` has it. They are held
+/// unacknowledged meanwhile: whatever ends this, they go back.
+pub(super) async fn purge(
+    config: &RabbitConfig,
+    consultation: Option<&ConsultationId>,
+    keep: &mut dyn Keep,
+) -> Result<u64, QueueError> {
+    let connection = connect(config, "purge").await.map_err(|error| refused(&error))?;
+    let purged = purge_over(config, &connection, consultation, keep).await;
+    close(config, &connection).await;
+    purged
+}
+
+async fn purge_over(
+    config: &RabbitConfig,
+    connection: &Connection,
+    consultation: Option<&ConsultationId>,
+    keep: &mut dyn Keep,
+) -> Result<u64, QueueError> {
+    let channel = channel(config, connection).await.map_err(|error| refused(&error))?;
+    // What is parked meanwhile is left for another time.
+    let (mut left, _) = passive(config, &channel, &config.names.parked_queue).await.map_err(|error| refused(&error))?;
+    let mut purged = 0;
+    while left > 0 {
+        let (mut whole, mut ackers) = (Vec::new(), Vec::new());
+        let mut bytes = 0;
+        while left > 0 && whole.len() < PURGED_AT_ONCE && bytes < PURGED_BYTES {
+            left -= 1;
+            let Some(message) = get(config, &channel).await.map_err(|error| refused(&error))? else {
+                left = 0;
+                break;
+            };
+            let arrival = shown(config, &message);
+            if is_of(&arrival, consultation) {
+                bytes += message.data.len();
+                ackers.push(message.delivery.acker.clone());
+                whole.push(ParkedWhole { arrival, lane: lane_of(&message), body: message.delivery.data });
+            }
+        }
+        if whole.is_empty() {
+            continue;
+        }
+        keep.keep(&whole).await.map_err(QueueError::NotKept)?;
+        for acker in ackers {
+            let acknowledging = acker.ack(BasicAckOptions::default());
+            in_time(config.timeout, "basic.ack", acknowledging).await.map_err(|error| refused(&error))?;
+            purged += 1;
+        }
+    }
+    Ok(purged)
 }
 
 /// Sends parked messages to their lanes again, with a fresh budget; each is taken off
@@ -245,8 +314,7 @@ async fn replay_one(
         return Ok(Replayed::NotAsked);
     }
     let envelope = envelope(&message);
-    // Our own copies carry the lane as routing key, and so do the broker's dead letters.
-    let lane = if envelope.routing_key == Lane::Urgent.key() { Lane::Urgent } else { Lane::Work };
+    let lane = lane_of(&message);
     let key = envelope.came_by(lane);
     let first_seen = envelope.sequence(|| time_us(&message.data), now_us());
     let copy = Message {

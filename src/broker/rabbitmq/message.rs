@@ -81,6 +81,12 @@ impl Envelope {
         u32::try_from(own.saturating_add(seen).clamp(0, i64::from(u32::MAX))).unwrap_or(u32::MAX)
     }
 
+    /// Deliveries that ended with their connection. A copy begins anew.
+    pub fn deaths(&self) -> u32 {
+        let seen = self.header(DELIVERY_COUNT).and_then(whole).unwrap_or(0);
+        u32::try_from(seen.max(0)).unwrap_or(u32::MAX)
+    }
+
     /// Attempts of a parked message. What the broker counts on the parked queue is looks.
     pub fn attempts_when_parked(&self, delivery_limit: u32) -> u32 {
         let own = self.header(ATTEMPTS).and_then(whole).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);

@@ -38,7 +38,7 @@ use crate::domain::comment::{Comment, ConsultationId};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::identity::{arrival_key, hash_of};
 use crate::pipeline::ports::{
-    Delivery, Depth, FailedRow, FailedRows, OutboxRow, ParkedArrival, Published, Publisher, Queue, QueueError,
+    Delivery, Depth, FailedRow, FailedRows, Keep, OutboxRow, ParkedArrival, Published, Publisher, Queue, QueueError,
     SendError, Settlement, StoreError,
 };
 use crate::pipeline::pulse::Pulse;
@@ -48,33 +48,14 @@ use crate::wire::incoming::Defaults;
 pub use self::connection::{BrokerError, BrokerUrl, Tls, connect};
 pub use self::inspect::{Inspection, Purpose, QueueState, inspect, probe};
 pub use self::topology::{Mode, Names, short};
+pub use crate::pipeline::ports::Lane;
 
 /// How long `receive` waits for the first delivery.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Pause before a delivery that could not be moved on the broker is tried again here.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Which of the two queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lane {
-    /// What must not wait behind a flood: `comment.urgent.#`.
-    Urgent,
-    /// Everything else.
-    Work,
-}
-
 impl Lane {
-    /// Both, the more urgent first.
-    pub const ALL: [Self; 2] = [Self::Urgent, Self::Work];
-
-    /// Short name, in routing keys and metrics.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Urgent => "urgent",
-            Self::Work => "work",
-        }
-    }
-
     /// How readiness calls its consumer.
     fn part(self) -> &'static str {
         match self {
@@ -327,14 +308,14 @@ fn word(consultation: &ConsultationId) -> String {
     consultation.as_str().chars().map(plain).take(100).collect()
 }
 
-fn refused(error: &BrokerError) -> QueueError {
+pub(super) fn refused(error: &BrokerError) -> QueueError {
     // All of them may pass: a person can mend even what a person must mend.
     QueueError::Busy(error.to_string())
 }
 
 #[async_trait]
 impl Queue for RabbitQueue {
-    async fn publish(&self, comments: &[Comment]) -> Result<Published, QueueError> {
+    async fn publish_in(&self, lane: Lane, comments: &[Comment]) -> Result<Published, QueueError> {
         let messages = comments
             .iter()
             .map(|comment| {
@@ -344,7 +325,7 @@ impl Queue for RabbitQueue {
                 let at_us = self.ticket.next(self.clock.now_ms().saturating_mul(1_000));
                 let body = comment_event(comment, &id, at_us)
                     .map_err(|error| QueueError::Failed(format!("write message: {error}")))?;
-                let routing_key = format!("comment.created.{}", word(&key.consultation));
+                let routing_key = format!("{}.{}", lane.default_key(), word(&key.consultation));
                 Ok(Message::event(&self.config.names.in_exchange, routing_key, &id, at_us, body))
             })
             .collect::<Result<Vec<_>, QueueError>>()?;
@@ -369,10 +350,15 @@ impl Queue for RabbitQueue {
                     self.config.max_message_bytes,
                     held.seen_us,
                 );
-                Delivery { tag, arrival, attempt: held.envelope.attempts_before() + 1, sequence }
+                let (attempt, deaths) = (held.envelope.attempts_before() + 1, held.envelope.deaths());
+                Delivery { tag, arrival, attempt, deaths, sequence }
             }));
         }
         Ok(deliveries)
+    }
+
+    fn only_lane(&self, lane: Lane) -> Arc<dyn Queue> {
+        Arc::new(self.only(lane))
     }
 
     async fn settle(&self, settlements: &[(i64, Settlement)]) -> Result<(), QueueError> {
@@ -447,6 +433,14 @@ impl Queue for RabbitQueue {
 
     async fn replay(&self, consultation: Option<&ConsultationId>) -> Result<u64, QueueError> {
         inspect::replay(&self.config, &self.intake, consultation).await.map_err(|error| refused(&error))
+    }
+
+    async fn purge_parked(
+        &self,
+        consultation: Option<&ConsultationId>,
+        keep: &mut dyn Keep,
+    ) -> Result<u64, QueueError> {
+        inspect::purge(&self.config, consultation, keep).await
     }
 }
 

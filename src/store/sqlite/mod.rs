@@ -11,6 +11,7 @@ mod reading;
 mod recording;
 mod rulebooks;
 mod shadow;
+mod trials;
 mod webhooks;
 
 use std::collections::HashMap;

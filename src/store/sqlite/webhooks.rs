@@ -4,9 +4,7 @@ use async_trait::async_trait;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use crate::pipeline::ports::{
-    Call, CallEnd, ClaimCalls, OutboxRow, ParkedCall, StoreError, WebhookState, Webhooks,
-};
+use crate::pipeline::ports::{Call, CallEnd, ClaimCalls, OutboxRow, ParkedCall, StoreError, WebhookState, Webhooks};
 use crate::sqlite::store_error;
 
 #[derive(sqlx::FromRow)]

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use moothall::domain::comment::{Author, ConsultationId};
 use moothall::domain::decision::Verdict;
-use moothall::pipeline::ports::{Arrival, Delivery, Depth, Judged, ParkedArrival, Published, Queue, Settlement, Store};
+use moothall::pipeline::ports::{
+    Arrival, Delivery, Depth, Judged, Keep, Lane, ParkedArrival, ParkedWhole, Published, Queue, Settlement, Store,
+};
 use tokio::time::Instant;
 
 use crate::support::{arrived, comment, judged, mentoring, revision, wait_until};
@@ -33,6 +35,9 @@ pub trait QueueUnderTest: Send + Sync {
     fn delivery_budget(&self) -> u32;
     /// A throwaway store.
     async fn store(&self) -> Arc<dyn Store>;
+    /// The queue refuses more once some `most` comments wait (a broker's limit is not exact);
+    /// `None` takes the limit away. [`QueueUnderTest::queue`] gives it so from now on.
+    async fn limit(&mut self, most: Option<u64>);
 }
 
 /// Runs the whole suite, each part on a queue of its own.
@@ -45,6 +50,7 @@ where
     a_known_arrival_changes_nothing(make().await).await;
     every_field_of_a_comment_survives(make().await).await;
     an_edit_stays_behind_its_creation(make().await).await;
+    edits_take_effect_in_their_order_whatever_the_order_of_arrival(make().await).await;
     settling_twice_is_harmless(make().await).await;
     a_delivery_in_hand_survives_its_process(make().await).await;
     two_processes_share_the_work(make().await).await;
@@ -53,6 +59,12 @@ where
     counted_retries_end_in_parking_and_a_replay_begins_anew(make().await).await;
     crashes_end_in_parking(make().await).await;
     a_parked_arrival_can_be_replayed_twice(make().await).await;
+    a_parked_arrival_that_fails_again_is_parked_with_its_new_reason(make().await).await;
+    what_is_urgent_overtakes_a_flood_and_stays_urgent(make().await).await;
+    a_full_queue_refuses_and_loses_nothing_that_it_answered_for(make().await).await;
+    only_deaths_are_counted_as_deaths(make().await).await;
+    what_is_purged_was_kept_first(make().await).await;
+    what_cannot_be_kept_is_not_purged(make().await).await;
     what_is_given_back_comes_again(make().await).await;
     a_drained_queue_holds_nothing(make().await).await;
 }
@@ -350,6 +362,207 @@ async fn what_is_given_back_comes_again(bench: impl QueueUnderTest) {
     assert_eq!(ids(&again).into_iter().collect::<BTreeSet<_>>(), ids(&held).into_iter().collect::<BTreeSet<_>>());
     done(&queue, &again).await;
     is_empty(&queue).await;
+}
+
+/// Each of the orders in which three revisions may arrive, and a redelivery of the first.
+async fn edits_take_effect_in_their_order_whatever_the_order_of_arrival(bench: impl QueueUnderTest) {
+    let (queue, store) = (bench.queue(), bench.store().await);
+    let orders = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
+    for (n, order) in orders.iter().enumerate() {
+        for edit in order {
+            queue.publish(&[revision(&n.to_string(), *edit, &format!("text {edit}"))]).await.unwrap();
+        }
+    }
+    drain_into(&*store, &queue).await;
+    for n in 0..orders.len() {
+        queue.publish(&[revision(&n.to_string(), 1, "text 1")]).await.unwrap();
+    }
+    drain_into(&*store, &queue).await;
+    let page = store.page(&mentoring(), i64::MIN, 99).await.unwrap();
+    assert_eq!(page.len(), orders.len());
+    assert!(page.iter().all(|stored| stored.comment.text == "text 3"));
+}
+
+async fn a_parked_arrival_that_fails_again_is_parked_with_its_new_reason(bench: impl QueueUnderTest) {
+    let queue = bench.queue();
+    queue.publish(&[comment("1", "a")]).await.unwrap();
+    let later = Settlement::Retry { after_ms: bench.retry_ms(), counts: true };
+    // By a reason, then by its budget, then by a reason again.
+    let held = take(&queue, 1).await;
+    queue.settle(&all(&held, &Settlement::Park("no rulebook".to_owned()))).await.unwrap();
+    assert_eq!(parked(&queue, 1).await[0].reason, "no rulebook");
+    assert_eq!(queue.replay(None).await.unwrap(), 1);
+    for _ in 0..bench.delivery_budget() {
+        let held = take(&queue, 1).await;
+        queue.settle(&all(&held, &later)).await.unwrap();
+        bench.pass_ms(bench.retry_ms()).await;
+    }
+    assert!(parked(&queue, 1).await[0].reason.contains("budget"));
+    assert_eq!(queue.replay(None).await.unwrap(), 1);
+    let held = take(&queue, 1).await;
+    queue.settle(&all(&held, &Settlement::Park("panicked".to_owned()))).await.unwrap();
+    assert_eq!(parked(&queue, 1).await[0].reason, "panicked");
+}
+
+async fn what_is_urgent_overtakes_a_flood_and_stays_urgent(bench: impl QueueUnderTest) {
+    let queue = bench.queue();
+    let flood: Vec<_> = (0..30).map(|n| comment(&n.to_string(), "a")).collect();
+    queue.publish(&flood).await.unwrap();
+    queue.publish_in(Lane::Urgent, &[comment("u1", "help"), comment("u2", "help me")]).await.unwrap();
+    wait_until("all is there", async || queue.depth(None).await.unwrap().waiting == 32).await;
+    let (urgent, work) = (queue.only_lane(Lane::Urgent), queue.only_lane(Lane::Work));
+    // A slot of its own: the flood is all in hand, and nothing of it comes by the urgent lane.
+    let held = take(&work, 30).await;
+    let first = take(&urgent, 2).await;
+    assert_eq!(ids(&first), ["u1", "u2"]);
+    nothing_comes(&urgent).await;
+    nothing_comes(&work).await;
+    // Retried, parked and replayed it is urgent still.
+    let later = Settlement::Retry { after_ms: bench.retry_ms(), counts: true };
+    let ends = [(first[0].tag, later), (first[1].tag, Settlement::Park("why".to_owned()))];
+    urgent.settle(&ends).await.unwrap();
+    bench.pass_ms(bench.retry_ms()).await;
+    let again = take(&urgent, 1).await;
+    assert_eq!(ids(&again), ["u1"]);
+    wait_until("it is parked", async || queue.parked(None, 9).await.unwrap().len() == 1).await;
+    assert_eq!(queue.replay(None).await.unwrap(), 1);
+    let replayed = take(&urgent, 1).await;
+    assert_eq!(ids(&replayed), ["u2"]);
+    nothing_comes(&work).await;
+    done(&urgent, &again).await;
+    done(&urgent, &replayed).await;
+    done(&work, &held).await;
+    // A worker that takes both takes the urgent ones first.
+    queue.publish(&[comment("a", "a"), comment("b", "a")]).await.unwrap();
+    queue.publish_in(Lane::Urgent, &[comment("u3", "help")]).await.unwrap();
+    wait_until("all is there", async || queue.depth(None).await.unwrap().waiting == 3).await;
+    let held = take(&queue, 3).await;
+    assert_eq!(ids(&held), ["u3", "a", "b"]);
+    done(&queue, &held).await;
+    is_empty(&queue).await;
+}
+
+async fn a_full_queue_refuses_and_loses_nothing_that_it_answered_for(mut bench: impl QueueUnderTest) {
+    bench.limit(Some(20)).await;
+    let queue = bench.queue();
+    let mut answered = BTreeSet::new();
+    let mut refused = None;
+    for n in 0..400 {
+        let batch: Vec<_> = (0..3).map(|part| comment(&format!("{n}-{part}"), "a")).collect();
+        match queue.publish(&batch).await {
+            Ok(published) => {
+                assert_eq!(published.new, 3);
+                answered.extend(batch.iter().map(|one| one.key.id.to_string()));
+            }
+            Err(error) => {
+                assert!(error.is_transient(), "{error}");
+                assert!(error.to_string().contains("full"), "{error}");
+                refused = Some(batch);
+                break;
+            }
+        }
+    }
+    let refused = refused.expect("400 batches went into a queue of 20");
+    assert!(!answered.is_empty());
+    bench.limit(None).await;
+    let queue = bench.queue();
+    // Everything that it answered for is there; of what it refused some may be.
+    let mut seen = BTreeSet::new();
+    come(&queue, &mut seen, &answered).await;
+    // And it takes more again: sent once more, all of it is there.
+    wait_until("it takes more", async || queue.publish(&refused).await.is_ok()).await;
+    let again: BTreeSet<_> = refused.iter().map(|one| one.key.id.to_string()).collect();
+    come(&queue, &mut seen, &again).await;
+}
+
+/// Takes and settles what comes until all of `wanted` has been seen.
+async fn come(queue: &Arc<dyn Queue>, seen: &mut BTreeSet<String>, wanted: &BTreeSet<String>) {
+    let deadline = Instant::now() + PATIENCE;
+    while !wanted.is_subset(seen) {
+        assert!(Instant::now() < deadline, "{:?} did not come", wanted.difference(seen));
+        let held = queue.receive(16).await.unwrap();
+        seen.extend(ids(&held));
+        done(queue, &held).await;
+    }
+}
+
+async fn only_deaths_are_counted_as_deaths(mut bench: impl QueueUnderTest) {
+    let queue = bench.queue();
+    queue.publish(&[comment("1", "a")]).await.unwrap();
+    let now = Settlement::Retry { after_ms: 0, counts: false };
+    for _ in 0..3 {
+        let held = take(&queue, 1).await;
+        assert_eq!(held[0].deaths, 0);
+        queue.settle(&all(&held, &now)).await.unwrap();
+    }
+    let held = take(&queue, 1).await;
+    queue.settle(&all(&held, &Settlement::Retry { after_ms: bench.retry_ms(), counts: true })).await.unwrap();
+    bench.pass_ms(bench.retry_ms()).await;
+    assert_eq!(take(&queue, 1).await[0].deaths, 0);
+    for deaths in 1..=2 {
+        let queue = bench.kill_first().await;
+        assert_eq!(take(&queue, 1).await[0].deaths, deaths);
+    }
+}
+
+/// Keeps in memory what is handed to it, until it is told to fail.
+#[derive(Default)]
+struct Memory {
+    kept: Vec<ParkedWhole>,
+    fails: bool,
+}
+
+#[async_trait::async_trait]
+impl Keep for Memory {
+    async fn keep(&mut self, parked: &[ParkedWhole]) -> Result<(), String> {
+        if self.fails {
+            return Err("no space left on device".to_owned());
+        }
+        self.kept.extend_from_slice(parked);
+        Ok(())
+    }
+}
+
+/// Parks what is published.
+async fn park(queue: &Arc<dyn Queue>, lane: Lane, id: &str) {
+    queue.publish_in(lane, &[comment(id, "a secret")]).await.unwrap();
+    let held = take(queue, 1).await;
+    queue.settle(&all(&held, &Settlement::Park(format!("reason {id}")))).await.unwrap();
+}
+
+async fn what_is_purged_was_kept_first(bench: impl QueueUnderTest) {
+    let queue = bench.queue();
+    for (lane, id) in [(Lane::Work, "1"), (Lane::Urgent, "2"), (Lane::Work, "3")] {
+        park(&queue, lane, id).await;
+    }
+    queue.publish(&[comment("4", "waits")]).await.unwrap();
+    let shown = parked(&bench.another_process().await.only_lane(Lane::Urgent), 3).await;
+    let mut memory = Memory::default();
+    let elsewhere = ConsultationId::new("elsewhere").unwrap();
+    assert_eq!(queue.purge_parked(Some(&elsewhere), &mut memory).await.unwrap(), 0);
+    assert!(memory.kept.is_empty());
+    wait_until("what was looked at is back", async || queue.depth(None).await.unwrap().parked == 3).await;
+    assert_eq!(queue.purge_parked(Some(&mentoring()), &mut memory).await.unwrap(), 3);
+    assert_eq!(memory.kept.iter().map(|one| one.arrival.clone()).collect::<Vec<_>>(), shown);
+    assert_eq!(memory.kept.iter().map(|one| one.lane).collect::<Vec<_>>(), [Lane::Work, Lane::Urgent, Lane::Work]);
+    assert!(memory.kept.iter().all(|one| String::from_utf8_lossy(&one.body).contains("a secret")));
+    wait_until("they are gone", async || queue.depth(None).await.unwrap().parked == 0).await;
+    assert_eq!(queue.replay(None).await.unwrap(), 0);
+    assert_eq!(queue.purge_parked(None, &mut memory).await.unwrap(), 0);
+    assert_eq!(ids(&take(&queue, 1).await), ["4"]);
+}
+
+async fn what_cannot_be_kept_is_not_purged(bench: impl QueueUnderTest) {
+    let queue = bench.queue();
+    park(&queue, Lane::Work, "1").await;
+    park(&queue, Lane::Work, "2").await;
+    wait_until("both are parked", async || queue.depth(None).await.unwrap().parked == 2).await;
+    let mut memory = Memory { fails: true, ..Memory::default() };
+    let error = queue.purge_parked(None, &mut memory).await.unwrap_err();
+    assert!(error.to_string().contains("no space left"), "{error}");
+    wait_until("both are there still", async || queue.depth(None).await.unwrap().parked == 2).await;
+    assert_eq!(queue.replay(None).await.unwrap(), 2);
+    assert_eq!(take(&queue, 2).await.len(), 2);
 }
 
 async fn a_drained_queue_holds_nothing(bench: impl QueueUnderTest) {
