@@ -8,7 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use moothall::broker::embedded::{EmbeddedLimits, EmbeddedQueue};
+use moothall::domain::comment::{ConsultationId, SourceName};
+use moothall::pipeline::clock::Clock;
+use moothall::pipeline::ports::{Queue, Settlement};
+use moothall::sqlite::Database;
+use moothall::wire::CommentV1;
+use serde_json::{Value, json};
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 /// Stands in every address of these tests, and must stand in nothing that is printed.
@@ -40,7 +46,7 @@ fn ended(command: &mut Command) -> (i32, String) {
 }
 
 /// What a command prints on standard output, as JSON.
-fn json(command: &mut Command) -> Value {
+fn json_of(command: &mut Command) -> Value {
     let output = command.output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
@@ -95,7 +101,7 @@ fn the_embedded_queue_tells_how_it_is() {
         assert!(said.contains(expected), "{expected} is not in: {said}");
     }
     park_the_second(&out);
-    let state = json(with_out(&mut moothall(&["queue", "status", "--json"]), &out));
+    let state = json_of(with_out(&mut moothall(&["queue", "status", "--json"]), &out));
     assert_eq!(
         (&state["kind"], &state["waiting"], &state["parked"], &state["outbox"]["unsent"]),
         (&"embedded".into(), &0.into(), &1.into(), &3.into()),
@@ -113,7 +119,7 @@ fn what_is_parked_is_listed_without_its_text_and_replayed_once() {
     assert!(said.contains("1 parked") && said.contains("2  (source three, consultation mentoring)"), "{said}");
     assert!(said.contains("20 attempts") && said.contains("delivery budget"), "{said}");
     assert!(!said.contains("places"), "a comment's text is shown: {said}");
-    let listed = json(with_out(&mut moothall(&["queue", "parked", "--json"]), &out));
+    let listed = json_of(with_out(&mut moothall(&["queue", "parked", "--json"]), &out));
     assert_eq!((&listed["id"], &listed["attempts"]), (&"2".into(), &20.into()));
     assert!(listed["first_seen"].is_string());
 
@@ -122,7 +128,7 @@ fn what_is_parked_is_listed_without_its_text_and_replayed_once() {
     assert!(said.contains("1 replayed") && said.contains("will be parked again"), "{said}");
     let (_, said) = ended(with_out(&mut moothall(&["queue", "replay"]), &out));
     assert!(said.contains("nothing was parked"), "{said}");
-    let state = json(with_out(&mut moothall(&["queue", "status", "--json"]), &out));
+    let state = json_of(with_out(&mut moothall(&["queue", "status", "--json"]), &out));
     assert_eq!((&state["waiting"], &state["parked"]), (&1.into(), &0.into()));
 }
 
@@ -161,7 +167,7 @@ fn doctor_finds_a_sound_store_sound() {
     let (code, said) = ended(with_out(&mut moothall(&["doctor"]), &out));
     assert_eq!(code, 0, "{said}");
     assert!(!said.contains("FAIL") && said.contains("Nothing fails"), "{said}");
-    let report = json(with_out(&mut moothall(&["doctor", "--json"]), &out));
+    let report = json_of(with_out(&mut moothall(&["doctor", "--json"]), &out));
     assert_eq!(report["ok"], true);
     let state = |name: &str| {
         let checks = report["checks"].as_array().unwrap();
@@ -343,4 +349,104 @@ fn an_engine_that_this_binary_lacks_is_wrong_usage_and_says_how_to_get_it() {
         ended(moothall(&["check-config", "--engine", "built-in"]).env("MOOTHALL_ENGINE_KIND", "rust-bert"));
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("engine          built-in"), "{said}");
+}
+
+/// Parks a comment in the queue of an output folder, as a worker does that cannot judge it.
+fn park_one(out: &Path, id: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let database = Database::open(&out.join("restricted/moothall.db")).await.unwrap();
+        let queue =
+            EmbeddedQueue::open(database.clone(), Clock::system(), "test", EmbeddedLimits::default()).await.unwrap();
+        let comment: CommentV1 = serde_json::from_value(json!({"id": id, "text": "words that killed"})).unwrap();
+        let (consultation, source) = (ConsultationId::new("mentoring").unwrap(), SourceName::new("test").unwrap());
+        queue.publish(&[comment.into_comment(&consultation, &source).unwrap()]).await.unwrap();
+        let held = queue.receive(1).await.unwrap();
+        let ends: Vec<_> = held
+            .iter()
+            .map(|one| (one.tag, Settlement::Park("judged alone it ended 3 processes".to_owned())))
+            .collect();
+        queue.settle(&ends).await.unwrap();
+        database.close().await;
+    });
+}
+
+#[test]
+fn what_is_parked_is_removed_only_when_it_is_meant_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = three_comments(folder.path());
+    park_one(&out, "p1");
+    let purge = |more: &[&str]| ended(with_out(&mut moothall(&[&["queue", "purge-parked"], more].concat()), &out));
+    let parked = || json_of(with_out(&mut moothall(&["queue", "status", "--json"]), &out))["parked"].clone();
+    // Nobody is there to ask.
+    let (code, said) = purge(&[]);
+    assert!(code == 2 && said.contains("--yes"), "{said}");
+    // A file that is there already is somebody's.
+    let taken = folder.path().join("taken.jsonl");
+    fs::write(&taken, "mine").unwrap();
+    let (code, said) = purge(&["--yes", "--to", taken.to_str().unwrap()]);
+    assert!(code == 1 && said.contains("taken.jsonl"), "{said}");
+    let (code, _) = purge(&["--yes", "--to", folder.path().join("no/such/folder.jsonl").to_str().unwrap()]);
+    assert_eq!((code, parked(), fs::read_to_string(&taken).unwrap().as_str()), (1, Value::from(1), "mine"));
+
+    let (code, said) = purge(&["--yes"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("1 removed"), "{said}");
+    assert!(!said.contains("words that killed"), "{said}");
+    assert_eq!(parked(), Value::from(0));
+    let files: Vec<_> = fs::read_dir(out.join("restricted")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let kept = files.iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("purged-")).unwrap();
+    #[cfg(unix)]
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(kept).unwrap().permissions()) & 0o777, 0o600);
+    let line: Value = serde_json::from_str(fs::read_to_string(kept).unwrap().trim_end()).unwrap();
+    assert_eq!((line["id"].as_str(), line["lane"].as_str()), (Some("p1"), Some("work")));
+    assert!(line["body"].as_str().unwrap().contains("words that killed"));
+    assert!(line["reason"].as_str().unwrap().contains("3 processes"));
+    // It is still accounted for.
+    let (code, said) = ended(with_out(&mut moothall(&["report"]), &out));
+    assert_eq!(code, 0, "{said}");
+    let failed = fs::read_to_string(out.join("restricted/failed_rows.csv")).unwrap();
+    assert!(failed.contains("purged"), "{failed}");
+    let (code, said) = purge(&["--yes"]);
+    assert!(code == 0 && said.contains("nothing is parked"), "{said}");
+}
+
+#[test]
+fn a_webhook_is_checked_pinged_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = three_comments(folder.path());
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let file = folder.path().join("moothall.toml");
+    let write = |allow: bool| {
+        let text = format!(
+            "[[webhook]]\nname = \"site\"\nurl = \"http://127.0.0.1:{port}/{PASSWORD}\"\nallow_http = {allow}\n\
+             kinds = [\"comment.assessed.v1\"]\n"
+        );
+        fs::write(&file, text).unwrap();
+    };
+    let config = ["--config", file.to_str().unwrap()];
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let run = |arguments: &[&str], secret: Option<&str>| {
+        let mut command = moothall(&[&config[..], arguments].concat());
+        if let Some(secret) = secret {
+            command.env("MOOTHALL_WEBHOOK_SITE_SECRET", secret);
+        }
+        ended(&mut command)
+    };
+    write(false);
+    let (code, said) = run(&["webhook", "ping"], Some(secret));
+    assert!(code == 2 && said.contains("allow_http"), "{said}");
+    write(true);
+    let (code, said) = run(&["webhook", "ping"], None);
+    assert!(code == 2 && said.contains("MOOTHALL_WEBHOOK_SITE_SECRET"), "{said}");
+    let (code, said) = run(&["webhook", "ping"], Some("whsec_short"));
+    assert!(code == 2 && said.contains("openssl") && !said.contains("whsec_short"), "{said}");
+    // Nobody listens there.
+    let (code, said) = run(&["webhook", "ping"], Some(secret));
+    assert!(code == 1 && said.contains("FAIL  site  127.0.0.1") && said.contains("cannot be reached"), "{said}");
+    let out = out.to_str().unwrap();
+    let (code, said) = run(&["webhook", "status", "--out", out], Some(secret));
+    assert!(code == 0 && said.contains("nobody is told"), "{said}");
+    let (code, said) = run(&["webhook", "remove", "elsewhere", "--yes", "--out", out], Some(secret));
+    assert!(code == 2 && said.contains("knows no such target"), "{said}");
 }

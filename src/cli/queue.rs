@@ -14,7 +14,7 @@ use super::broker::{self, BrokerArgs, Hint};
 use super::output::Place;
 use super::purge::Purge;
 use super::{Common, Failure, usage};
-use crate::app::Storage;
+use crate::app::{Storage, StorePlace};
 use crate::broker::rabbitmq::{Inspection, Lane, Purpose, QueueState, RabbitConfig, RabbitQueue};
 use crate::domain::comment::ConsultationId;
 use crate::export::cells::neutral;
@@ -112,15 +112,17 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     | Action::Replay { which }
     | Action::PurgeParked { which, .. }) = &arguments.action;
     let config = which.broker.config(&settings, &consultation)?;
-    let path = which.place.store_path(&settings);
+    let place = which.place.store(&settings)?;
+    let path = place.queue_path().to_owned();
+    let restricted = path.clone();
     if config.is_none() {
-        super::existing(&path)?;
+        super::existing(&StorePlace::File(path.clone()))?;
     }
     let only = common.consultation_named.then_some(&consultation);
     broker::block_on(async {
         let opened = match config {
             Some(config) => Opened::Broker(config),
-            None => Opened::Embedded(path.clone(), Storage::embedded(&path, &settings, None).await?),
+            None => Opened::Embedded(path, Storage::embedded(&place, &settings, None).await?),
         };
         match &arguments.action {
             Action::Status { json, watch: None, .. } => {
@@ -135,8 +137,8 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             Action::Parked { limit, json, .. } => parked(&opened, only, *limit, *json).await?,
             Action::Replay { .. } => replay(&opened, only).await?,
             Action::PurgeParked { to, yes, .. } => {
-                let purge = Purge { to: to.as_deref(), yes: *yes, store: &path };
-                return purge.run(&queue(&opened).await?, kept_by(&opened, &path, &settings).await?, only).await;
+                let purge = Purge { to: to.as_deref(), yes: *yes, store: &restricted };
+                return purge.run(&queue(&opened).await?, kept_by(&opened, &place).await?, only).await;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -375,16 +377,16 @@ fn at(sequence: i64) -> Option<Timestamp> {
     Timestamp::from_microsecond(sequence).ok()
 }
 
-/// The store that accounts for what is removed; none where a broker's queue is looked at from elsewhere.
-async fn kept_by(
-    opened: &Opened,
-    path: &std::path::Path,
-    settings: &crate::settings::Settings,
-) -> Result<Option<Arc<dyn FailedRows>>, Failure> {
-    Ok(match opened {
-        Opened::Embedded(_, storage) => Some(Arc::clone(&storage.store) as Arc<dyn FailedRows>),
-        Opened::Broker(_) if path.is_file() => Some(Storage::embedded(path, settings, None).await?.store),
-        Opened::Broker(_) => None,
+/// The store that accounts for what is removed; none where a broker's queue is looked at from a
+/// machine without one.
+async fn kept_by(opened: &Opened, place: &StorePlace) -> Result<Option<Arc<dyn FailedRows>>, Failure> {
+    Ok(match (opened, place) {
+        (Opened::Embedded(_, storage), _) => {
+            storage.ready().await?;
+            Some(Arc::clone(&storage.store) as Arc<dyn FailedRows>)
+        }
+        (Opened::Broker(_), StorePlace::File(path)) if !path.is_file() => None,
+        (Opened::Broker(_), place) => Some(open_store(place).await? as Arc<dyn FailedRows>),
     })
 }
 

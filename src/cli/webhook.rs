@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -11,10 +12,10 @@ use super::broker::block_on;
 use super::output::Place;
 use super::queue::age;
 use super::{Common, Failure, usage};
-use crate::app::{self, Storage};
+use crate::app;
 use crate::export::cells::neutral;
 use crate::pipeline::clock::Clock;
-use crate::pipeline::ports::{OutboxRow, ParkedCall, WebhookState};
+use crate::pipeline::ports::{OutboxRow, ParkedCall, Store, WebhookState};
 use crate::pipeline::webhooks::Caller;
 use crate::settings::Settings;
 use crate::webhook::PING;
@@ -84,34 +85,34 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     match &arguments.action {
         Action::Ping { target } => block_on(ping(&settings, target.as_deref())),
         Action::Status { place, json } => block_on(async {
-            let storage = open(place, &settings).await?;
-            status(&storage, &settings, *json).await?;
+            let store = open(place, &settings).await?;
+            status(&*store, &settings, *json).await?;
             Ok(ExitCode::SUCCESS)
         }),
         Action::Parked { place, target, limit, json } => block_on(async {
-            let storage = open(place, &settings).await?;
-            for call in storage.store.parked_calls(target.as_deref(), *limit).await? {
+            let store = open(place, &settings).await?;
+            for call in store.parked_calls(target.as_deref(), *limit).await? {
                 println!("{}", if *json { parked_json(&call).to_string() } else { parked_text(&call) });
             }
             Ok(ExitCode::SUCCESS)
         }),
         Action::Replay { place, target } => block_on(async {
-            let storage = open(place, &settings).await?;
-            let replayed = storage.store.replay_calls(target.as_deref()).await?;
+            let store = open(place, &settings).await?;
+            let replayed = store.replay_calls(target.as_deref()).await?;
             println!("{replayed} replayed: `moothall run` or `worker` with the target in its settings sends them");
             Ok(ExitCode::SUCCESS)
         }),
         Action::Remove { place, target, yes } => block_on(async {
-            let storage = open(place, &settings).await?;
-            remove(&storage, &settings, target, *yes).await
+            let store = open(place, &settings).await?;
+            remove(&*store, &settings, target, *yes).await
         }),
     }
 }
 
-async fn open(place: &Place, settings: &Settings) -> Result<Storage, Failure> {
-    let path = place.store_path(settings);
-    super::existing(&path)?;
-    Ok(Storage::embedded(&path, settings, None).await?)
+async fn open(place: &Place, settings: &Settings) -> Result<Arc<dyn Store>, Failure> {
+    let place = place.store(settings)?;
+    super::existing(&place)?;
+    Ok(app::open_store(&place).await?)
 }
 
 fn is_set(settings: &Settings, target: &str) -> bool {
@@ -129,8 +130,8 @@ fn advice(state: &WebhookState, set: bool) -> Option<String> {
     (*parked > 0).then(|| format!("mend the reason, then `moothall webhook replay {target}`"))
 }
 
-async fn status(storage: &Storage, settings: &Settings, json: bool) -> Result<(), Failure> {
-    let states = storage.store.webhook_states().await?;
+async fn status(store: &dyn Store, settings: &Settings, json: bool) -> Result<(), Failure> {
+    let states = store.webhook_states().await?;
     if json {
         let all: Vec<Value> = states.iter().map(|state| state_json(state, is_set(settings, &state.target))).collect();
         println!("{}", json!({ "webhooks": all }));
@@ -219,13 +220,13 @@ async fn ping(settings: &Settings, only: Option<&str>) -> Result<ExitCode, Failu
     Ok(code)
 }
 
-async fn remove(storage: &Storage, settings: &Settings, target: &str, yes: bool) -> Result<ExitCode, Failure> {
+async fn remove(store: &dyn Store, settings: &Settings, target: &str, yes: bool) -> Result<ExitCode, Failure> {
     if is_set(settings, target) {
         return Err(usage(
             "the settings still name it, and the next start would begin anew: take its [[webhook]] out first",
         ));
     }
-    let states = storage.store.webhook_states().await?;
+    let states = store.webhook_states().await?;
     let open: u64 =
         states.iter().filter(|state| state.target == target).map(|state| state.waiting + state.parked).sum();
     if !states.iter().any(|state| state.target == target) {
@@ -235,7 +236,7 @@ async fn remove(storage: &Storage, settings: &Settings, target: &str, yes: bool)
         println!("nothing is removed");
         return Ok(ExitCode::FAILURE);
     }
-    let dropped = storage.store.unsubscribe(target).await?;
+    let dropped = store.unsubscribe(target).await?;
     println!("`{target}` is removed, {dropped} calls are dropped");
     Ok(ExitCode::SUCCESS)
 }

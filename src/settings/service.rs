@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::keys::{Keys, Problems, parse};
 use super::rabbitmq::RabbitSettings;
+use super::store::StoreSettings;
 use super::webhooks::WebhookSettings;
 use crate::domain::score::Probability;
 use crate::engine::choice::{Device, EngineChoice, HAS_RUST_BERT, WITHOUT_RUST_BERT};
@@ -27,8 +28,8 @@ pub struct Settings {
     pub requests_per_minute: u32,
     /// The header in which a proxy names the client.
     pub client_header: Option<String>,
-    /// The SQLite file; `None` puts it into the output folder.
-    pub store_path: Option<PathBuf>,
+    /// Where the store is; nothing puts it into the output folder.
+    pub store: StoreSettings,
     /// Models folder; `None` searches.
     pub models_folder: Option<PathBuf>,
     /// Folder of consultation folders; `None` is `./config`, else compiled in.
@@ -116,10 +117,10 @@ impl Settings {
             keys.finish();
             found
         };
-        let store_path = one_path("store", "path");
         let models_folder = one_path("models", "folder");
         let consultations_folder = one_path("consultations", "folder");
 
+        let store = StoreSettings::read(&section("store"), file, problems);
         let engine = read_engine(&section("engine"), file, problems);
         let table = section("shadow");
         let mut keys = Keys::new(&table, file, "shadow", problems);
@@ -163,7 +164,7 @@ impl Settings {
             client_requests_per_minute: u32::try_from(client_requests_per_minute?).unwrap_or(u32::MAX),
             requests_per_minute: u32::try_from(requests_per_minute?).unwrap_or(u32::MAX),
             client_header,
-            store_path,
+            store: store?,
             models_folder,
             consultations_folder,
             engine: engine?,
@@ -271,7 +272,7 @@ mod tests {
     fn the_shipped_defaults_are_valid() {
         let settings = Settings::load(None, &|_| None).unwrap();
         assert!(settings.listen.ip().is_loopback());
-        assert_eq!(settings.store_path, None);
+        assert_eq!((settings.store.path, settings.store.url), (None, None));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use toml::Table;
 
 use super::keys::{Keys, Problems};
-use super::rabbitmq::{Secret, retry_tiers};
+use super::rabbitmq::retry_tiers;
+use super::secret::Secret;
 use crate::wire::event::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
 
 /// Kinds of messages that a webhook may take.

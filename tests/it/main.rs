@@ -7,8 +7,12 @@ mod api;
 mod broker;
 mod contract;
 mod intake;
+mod model;
 mod pipeline;
 mod poison;
+#[path = "../support/postgres/mod.rs"]
+mod postgres;
+mod postgres_store;
 mod queue;
 mod rabbitmq;
 mod retag;

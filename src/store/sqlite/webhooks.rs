@@ -4,42 +4,9 @@ use async_trait::async_trait;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use crate::pipeline::ports::{Call, CallEnd, ClaimCalls, OutboxRow, ParkedCall, StoreError, WebhookState, Webhooks};
+use crate::pipeline::ports::{Call, CallEnd, ClaimCalls, ParkedCall, StoreError, WebhookState, Webhooks};
 use crate::sqlite::store_error;
-
-#[derive(sqlx::FromRow)]
-struct ClaimedRow {
-    no: i64,
-    attempts: i64,
-    event_id: String,
-    kind: String,
-    created_at_ms: i64,
-    body: Option<String>,
-}
-
-#[derive(sqlx::FromRow)]
-struct StateRow {
-    target: String,
-    kind: String,
-    subscribed: bool,
-    waiting: i64,
-    failing: i64,
-    parked: i64,
-    delivered: i64,
-    oldest_ms: Option<i64>,
-    last_delivered_ms: Option<i64>,
-    last_error: Option<String>,
-}
-
-#[derive(sqlx::FromRow)]
-struct ParkedRow {
-    target: String,
-    kind: String,
-    event_id: String,
-    attempts: i64,
-    ended_at_ms: Option<i64>,
-    last_error: Option<String>,
-}
+use crate::store::calls::{CallRow, ParkedCallRow, StateRow};
 
 #[async_trait]
 impl Webhooks for SqliteStore {
@@ -119,8 +86,8 @@ impl Webhooks for SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(store_error)?;
-        let rows: Vec<ClaimedRow> = sqlx::query_as(
-            "SELECT c.no, c.attempts, o.event_id, o.kind, o.created_at_ms, b.body FROM webhook_calls c \
+        let rows: Vec<CallRow> = sqlx::query_as(
+            "SELECT c.no, c.attempts, c.run_at_ms, o.event_id, o.kind, o.created_at_ms, b.body FROM webhook_calls c \
              JOIN outbox o ON o.no = c.message_no LEFT JOIN outbox_bodies b ON b.no = o.no \
              WHERE c.state = 'waiting' AND c.target = $1 AND c.kind = $2 AND c.lease_owner = $3 \
              AND c.lease_until_ms = $4 ORDER BY c.run_at_ms, c.no",
@@ -133,57 +100,17 @@ impl Webhooks for SqliteStore {
         .await
         .map_err(store_error)?;
         tx.commit().await.map_err(store_error)?;
-        rows.into_iter()
-            .map(|row| {
-                let ClaimedRow { no, attempts, event_id, kind, created_at_ms, body } = row;
-                let body = body.ok_or_else(|| StoreError::Damaged(format!("message {event_id} has no body")))?;
-                let message = OutboxRow { event_id, kind, body, created_at_ms };
-                Ok(Call { no, attempts: attempts as u32, message })
-            })
-            .collect()
+        rows.into_iter().map(CallRow::call).collect()
     }
 
     async fn webhook_states(&self) -> Result<Vec<WebhookState>, StoreError> {
-        let rows: Vec<StateRow> = sqlx::query_as(
-            "SELECT n.target, n.kind, \
-             EXISTS (SELECT 1 FROM webhook_subscriptions s WHERE s.target = n.target AND s.kind = n.kind) AS subscribed, \
-             count(CASE WHEN c.state = 'waiting' THEN 1 END) AS waiting, \
-             count(CASE WHEN c.state = 'waiting' AND c.attempts > 0 THEN 1 END) AS failing, \
-             count(CASE WHEN c.state = 'parked' THEN 1 END) AS parked, \
-             count(CASE WHEN c.state = 'delivered' THEN 1 END) AS delivered, \
-             min(CASE WHEN c.state = 'waiting' THEN o.created_at_ms END) AS oldest_ms, \
-             max(CASE WHEN c.state = 'delivered' THEN c.ended_at_ms END) AS last_delivered_ms, \
-             (SELECT l.last_error FROM webhook_calls l WHERE l.target = n.target AND l.kind = n.kind \
-              AND l.state <> 'delivered' AND l.last_error IS NOT NULL ORDER BY l.run_at_ms DESC, l.no DESC LIMIT 1) \
-             AS last_error \
-             FROM (SELECT target, kind FROM webhook_subscriptions \
-                   UNION SELECT DISTINCT target, kind FROM webhook_calls) n \
-             LEFT JOIN webhook_calls c ON c.target = n.target AND c.kind = n.kind \
-             LEFT JOIN outbox o ON o.no = c.message_no \
-             GROUP BY n.target, n.kind ORDER BY n.target, n.kind",
-        )
-        .fetch_all(self.database.reader())
-        .await
-        .map_err(store_error)?;
-        Ok(rows
-            .into_iter()
-            .map(|row| WebhookState {
-                target: row.target,
-                kind: row.kind,
-                subscribed: row.subscribed,
-                waiting: row.waiting as u64,
-                failing: row.failing as u64,
-                parked: row.parked as u64,
-                delivered: row.delivered as u64,
-                oldest_ms: row.oldest_ms,
-                last_delivered_ms: row.last_delivered_ms,
-                last_error: row.last_error,
-            })
-            .collect())
+        let rows: Vec<StateRow> =
+            sqlx::query_as(StateRow::SELECT).fetch_all(self.database.reader()).await.map_err(store_error)?;
+        Ok(rows.into_iter().map(StateRow::state).collect())
     }
 
     async fn parked_calls(&self, target: Option<&str>, limit: u32) -> Result<Vec<ParkedCall>, StoreError> {
-        let rows: Vec<ParkedRow> = sqlx::query_as(
+        let rows: Vec<ParkedCallRow> = sqlx::query_as(
             "SELECT c.target, c.kind, o.event_id, c.attempts, c.ended_at_ms, c.last_error FROM webhook_calls c \
              JOIN outbox o ON o.no = c.message_no \
              WHERE c.state = 'parked' AND ($1 IS NULL OR c.target = $1) ORDER BY c.no LIMIT $2",
@@ -193,17 +120,7 @@ impl Webhooks for SqliteStore {
         .fetch_all(self.database.reader())
         .await
         .map_err(store_error)?;
-        Ok(rows
-            .into_iter()
-            .map(|row| ParkedCall {
-                target: row.target,
-                kind: row.kind,
-                event_id: row.event_id,
-                attempts: row.attempts as u32,
-                parked_at_ms: row.ended_at_ms.unwrap_or_default(),
-                reason: row.last_error.unwrap_or_default(),
-            })
-            .collect())
+        Ok(rows.into_iter().map(ParkedCallRow::call).collect())
     }
 
     async fn replay_calls(&self, target: Option<&str>) -> Result<u64, StoreError> {

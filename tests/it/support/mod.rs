@@ -2,6 +2,7 @@
 
 pub mod hook;
 pub mod judge;
+pub mod postgres;
 pub mod rabbit;
 
 use std::collections::BTreeMap;
