@@ -18,6 +18,7 @@ use crate::domain::rulebook::{PipelineVersion, Rulebook};
 use crate::domain::score::Signals;
 use crate::engine::choice::EngineChoice;
 use crate::engine::{EnginePool, Models};
+use crate::pipeline::clock::Clock;
 use crate::pipeline::intake::IntakeLimits;
 use crate::pipeline::ports::{Engine, EngineError, Judge};
 use crate::settings::Settings;

@@ -14,7 +14,7 @@ use super::broker::{self, BrokerArgs, Hint};
 use super::output::Place;
 use super::purge::Purge;
 use super::{Common, Failure, usage};
-use crate::app::{Storage, StorePlace};
+use crate::app::{Storage, StorePlace, open_store};
 use crate::broker::rabbitmq::{Inspection, Lane, Purpose, QueueState, RabbitConfig, RabbitQueue};
 use crate::domain::comment::ConsultationId;
 use crate::export::cells::neutral;
