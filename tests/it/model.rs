@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 
 use moothall::domain::decision::{Verdict, standing_verdict};
 use moothall::pipeline::identity::{arrival_key, text_hash};
@@ -386,6 +387,12 @@ struct Walk {
 }
 
 impl Walk {
+    /// Walked once for all tests.
+    fn shared() -> &'static Self {
+        static WALK: OnceLock<Walk> = OnceLock::new();
+        WALK.get_or_init(|| Self::whole(&Facts::new()))
+    }
+
     fn whole(facts: &Facts) -> Self {
         let mut walk = Self { states: vec![World::new()], by: vec![None], before: vec![Vec::new()] };
         let mut known = HashMap::from([(World::new(), 0)]);
@@ -441,7 +448,7 @@ impl Walk {
 
 #[test]
 fn no_order_of_steps_and_faults_loses_or_doubles_an_effect() {
-    let walk = Walk::whole(&Facts::new());
+    let walk = Walk::shared();
     let ended = walk.states.iter().filter(|state| state.is_ended()).count();
     println!("{} states walked, {ended} of them ends", walk.states.len());
     assert!(walk.states.len() > 10_000, "only {} states: the walk is no walk", walk.states.len());
@@ -536,7 +543,7 @@ async fn walk_for_real(steps: &[Step], expected: &World, facts: &Facts) {
 async fn the_real_store_goes_the_same_ways() {
     const WAYS: usize = 120;
     let facts = Facts::new();
-    let walk = Walk::whole(&facts);
+    let walk = Walk::shared();
     // Evenly over the walk, which is in the order of how much has happened.
     let every = walk.states.len() / WAYS;
     let mut steps = 0;

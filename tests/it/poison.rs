@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use moothall::broker::embedded::{EmbeddedLimits, EmbeddedQueue};
-use moothall::broker::rabbitmq::RabbitConfig;
+use moothall::broker::rabbitmq::{RabbitConfig, RabbitQueue};
 use moothall::domain::assessment::Assessment;
 use moothall::domain::comment::{Comment, ConsultationId};
 use moothall::domain::rulebook::PipelineVersion;
@@ -89,6 +89,14 @@ async fn a_worker_of_its_own() {
     two.unwrap();
 }
 
+/// The queue for publishing and looking: it takes no delivery, and so none dies with it.
+async fn looker(store: &Path, broker: Option<&str>) -> Arc<dyn Queue> {
+    match broker {
+        Some(url) => Arc::new(RabbitQueue::publish_only(Arc::new(limits(url)), Clock::system(), Pulse::default())),
+        None => queue(store, None, "looker").await,
+    }
+}
+
 /// Starts a worker and waits for its end; whether it ended well.
 fn work(store: &Path, broker: Option<&str>) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -121,12 +129,15 @@ async fn the_guilty_are_parked_and_all_others_are_judged(broker: Option<&str>, g
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("moothall.db");
     let store = SqliteStore::new(Database::open(&path).await.unwrap(), Clock::system());
+    if let Some(url) = broker {
+        // Makes what is missing.
+        process(limits(url), &Pulse::default()).await.close().await;
+    }
     {
-        let queue = queue(&path, broker, "feeder").await;
+        let queue = looker(&path, broker).await;
         let text = |n: usize| if guilty.contains(&n) { format!("abort {n}") } else { format!("text {n}") };
         let all: Vec<_> = (0..COMMENTS).map(|n| comment(&n.to_string(), &text(n))).collect();
         queue.publish(&all).await.unwrap();
-        queue.release_all().await.unwrap();
     }
     let mut deaths = 0;
     let innocent = (COMMENTS - guilty.len()) as u64;
@@ -134,20 +145,19 @@ async fn the_guilty_are_parked_and_all_others_are_judged(broker: Option<&str>, g
         let (store_path, url) = (path.clone(), broker.map(str::to_owned));
         let well = tokio::task::spawn_blocking(move || work(&store_path, url.as_deref())).await.unwrap();
         deaths += u32::from(!well);
-        let looker = queue(&path, broker, &format!("looker-{deaths}")).await;
-        let parked = looker.parked(None, 99).await.unwrap();
+        let parked = looker(&path, broker).await.parked(None, 99).await.unwrap();
         let accepted = store.funnel(&mentoring()).await.unwrap().accepted;
         if parked.len() == guilty.len() && accepted == innocent {
             break parked;
         }
-        assert!(deaths < 15, "{accepted} judged, parked: {parked:?}");
+        assert!(deaths < 25, "{accepted} judged, parked: {parked:?}");
     };
     println!("{} of {COMMENTS} ended {deaths} processes", guilty.len());
     let ids: Vec<_> = parked.iter().map(|one| one.key.as_ref().unwrap().id.to_string()).collect();
     assert_eq!(ids, guilty.iter().map(usize::to_string).collect::<Vec<_>>());
     assert!(parked.iter().all(|one| one.reason == "judged alone it ended 3 processes"), "{parked:?}");
-    // Twice together before anybody is suspected, then three times alone each.
-    assert!(deaths <= 2 + 3 * guilty.len() as u32, "{deaths} processes ended");
+    // Each: twice together, before anybody is suspected, and three times alone.
+    assert!(deaths <= 5 * guilty.len() as u32, "{deaths} processes ended");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use moothall::broker::embedded::{EmbeddedLimits, EmbeddedQueue};
 use moothall::domain::comment::ConsultationId;
-use moothall::pipeline::ports::{Delivery, Depth, Published, Queue, Settlement, Store};
+use moothall::pipeline::ports::{Delivery, Depth, Lane, Published, Queue, Settlement, Store};
 
 use crate::contract::queue::{QueueUnderTest, queue_contract};
 use crate::support::{Bench, arrived, comment, mentoring};
@@ -172,6 +172,15 @@ async fn another_process_takes_over_where_the_first_stopped_and_touches_nothing_
     }
     here.settle(&all(&mine, &Settlement::Done)).await.unwrap();
     assert_eq!(there.depth(None).await.unwrap().in_flight, 0);
+}
+
+#[tokio::test]
+async fn urgent_comments_are_handed_out_before_those_that_came_earlier() {
+    let (_bench, queue) = bench_and_queue().await;
+    queue.publish(&[comment("1", "a"), comment("2", "a")]).await.unwrap();
+    queue.publish_in(Lane::Urgent, &[comment("u1", "a"), comment("u2", "a")]).await.unwrap();
+    assert_eq!(ids(&queue.receive(3).await.unwrap()), ["u1", "u2", "1"]);
+    assert_eq!(ids(&queue.receive(3).await.unwrap()), ["2"]);
 }
 
 #[tokio::test]
