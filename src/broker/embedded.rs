@@ -105,7 +105,11 @@ impl EmbeddedQueue {
         update.push(
             ", attempts = attempts + 1, deliveries = deliveries + 1 WHERE sequence IN (SELECT sequence FROM queue ",
         );
-        // Written out and not bound: only so the urgent lane's own index can be used.
+        // Named, and the lane written out and not bound: else a flood would be walked for the few urgent ones.
+        update.push(match lane {
+            Lane::Urgent => "INDEXED BY queue_urgent ",
+            Lane::Work => "",
+        });
         update
             .push("WHERE state = 'waiting' AND lane = '")
             .push(lane.key())
