@@ -37,8 +37,10 @@ EPOCH_QUOTA = {
     "hatemoji_build": 3500, "edos": 1500, "davidson": 1500, "goemotions": 5000, "semeval2013_2016": 9000,
     "tweet_sentiment_extraction": 4000, "vader_movies": 5500, "nhs_fft_phase1": 2500, "sms": 2000,
 }
-LATER = "voices/"     # Sources that join from the second epoch on.
 AUTHORED_REPEAT = 3   # how often an authored row is seen in one epoch, each time augmented anew
+LATER = "voices/"     # sources that join in the second epoch,
+LATER_REPEAT = 4      # are seen this often in it,
+LATER_SHARE = 0.7     # and so much of the quotas is drawn beside them
 TEMPLATE_QUOTA = 2500
 TOPIC_WORDS = re.compile(r"mentor|youth|young|school|child|kid|teen|pupil|student|teach|coach|role model", re.I)
 WORD = re.compile(r"[a-z0-9$@!*']+")

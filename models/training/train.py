@@ -366,7 +366,7 @@ def main():
     p.add_argument("--base", type=Path, default=None, help="folder of the base encoder; else it is downloaded")
     p.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "moothall-training")
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--epochs", type=int, default=3)
+    p.add_argument("--epochs", type=int, default=2)
     p.add_argument("--embed-train", type=int, default=35000,
                    help="embed: public train rows on which heads are refitted, besides those of the small sources")
     p.add_argument("--frozen", action="store_true", help="use the base encoder as published")
