@@ -61,8 +61,8 @@ pub fn decide(reading: &Reading, signals: &Signals, policy: &Policy, supported: 
 /// the policy rejects no spam of that probability, asks for a stricter verdict on it, or where
 /// the words speak of self-harm.
 pub fn plain_spam(reading: &Reading, probability: Probability, policy: &Policy) -> Option<Vec<Reason>> {
-    let fired = || policy.rules.iter().filter(|rule| rule.attribute == Attribute::Spam && probability >= rule.from);
-    let strictest = fired().max_by_key(|rule| rule.verdict)?;
+    let fired = policy.rules.iter().filter(|rule| rule.attribute == Attribute::Spam && probability >= rule.from);
+    let strictest = fired.max_by_key(|rule| rule.verdict)?;
     if strictest.verdict != Verdict::Reject
         || reading.blank
         || reading.char_count > policy.hold_above_chars
