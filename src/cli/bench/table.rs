@@ -99,26 +99,27 @@ impl fmt::Display for Table {
 impl Table {
     /// For a page of the documentation.
     pub fn markdown(&self) -> String {
-        let mut text = format!("## {}\n\n", self.title);
+        let mut lines = vec![format!("## {}", self.title), String::new()];
         if !self.rows.is_empty() {
-            text += &format!("| | {} |\n|---|{}\n", self.columns.join(" | "), "---:|".repeat(self.columns.len()));
+            lines.push(format!("| | {} |", self.columns.join(" | ")));
+            lines.push(format!("|---|{}", "---:|".repeat(self.columns.len())));
         }
         for (name, figures) in &self.rows {
             let shown = figures.iter().map(|figure| figure.map_or_else(|| "-".to_owned(), |figure| figure.to_string()));
-            text += &format!("| {name} | {} |\n", shown.collect::<Vec<_>>().join(" | "));
+            lines.push(format!("| {name} | {} |", shown.collect::<Vec<_>>().join(" | ")));
         }
         if !self.bars.is_empty() {
-            text += "\n| bar | measured | wanted | |\n|---|---:|---:|---|\n";
+            lines.extend(["", "| bar | measured | wanted | |", "|---|---:|---:|---|"].map(str::to_owned));
         }
         for bar in &self.bars {
             let side = if bar.at_least { "at least" } else { "at most" };
             let end = if bar.is_met() { "met" } else { "missed" };
-            text += &format!("| {} | {} | {side} {} | {end} |\n", bar.what, number(bar.measured), number(bar.wanted));
+            lines.push(format!("| {} | {} | {side} {} | {end} |", bar.what, number(bar.measured), number(bar.wanted)));
         }
         for note in &self.notes {
-            text += &format!("\n{note}\n");
+            lines.extend([String::new(), note.clone()]);
         }
-        text + "\n"
+        lines.join("\n") + "\n\n"
     }
 
     /// For a program.
