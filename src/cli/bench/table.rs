@@ -116,10 +116,9 @@ impl Table {
             let end = if bar.is_met() { "met" } else { "missed" };
             lines.push(format!("| {} | {} | {side} {} | {end} |", bar.what, number(bar.measured), number(bar.wanted)));
         }
-        for note in &self.notes {
-            lines.extend([String::new(), note.clone()]);
-        }
-        lines.join("\n") + "\n\n"
+        lines.push(String::new());
+        lines.extend(self.notes.iter().cloned());
+        lines.join("\n").trim_end().to_owned() + "\n\n"
     }
 
     /// For a program.
