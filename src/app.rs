@@ -14,9 +14,11 @@ use crate::assess::read::{ReadHints, read};
 use crate::broker::rabbitmq::{BrokerUrl, Mode, Names, RabbitConfig, Tls};
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
+use crate::domain::reading::Reading;
 use crate::domain::rulebook::{PipelineVersion, Rulebook};
 use crate::domain::score::Signals;
 use crate::engine::choice::EngineChoice;
+use crate::engine::first_stage::FirstStage;
 use crate::engine::{EnginePool, Models};
 use crate::pipeline::clock::Clock;
 use crate::pipeline::intake::IntakeLimits;
@@ -31,6 +33,7 @@ pub use self::storage::{Storage, StorePlace, open_store};
 /// Reads, scores and assesses: the whole judgement, with one rulebook and one engine.
 pub struct LineJudge {
     engine: EnginePool,
+    first_stage: Option<FirstStage>,
     rulebook: Arc<Rulebook>,
 }
 
@@ -44,9 +47,10 @@ impl LineJudge {
         threads: usize,
     ) -> Result<Self, EngineError> {
         let models = Models::load(folder, &rulebook, engine)?;
+        let first_stage = if rulebook.first_stage { FirstStage::read(&models.manifest)? } else { None };
         let engine = EnginePool::start(&models, threads)
             .map_err(|error| EngineError::Stopped(format!("threads cannot be started: {error}")))?;
-        Ok(Self { engine, rulebook })
+        Ok(Self { engine, first_stage, rulebook })
     }
 
     /// Judges texts, in order. `language` is what the source declares of each.
@@ -60,13 +64,33 @@ impl LineJudge {
         texts: &[(&str, Option<&str>)],
     ) -> Result<Vec<(Assessment, Signals)>, EngineError> {
         let default_language = self.rulebook.languages.first().map_or("en", String::as_str);
-        let readings = texts
-            .iter()
-            .map(|(text, language)| read(text, ReadHints { language: *language, default_language }))
-            .collect();
-        let scored = self.engine.score(readings).await?;
-        let judged = |(reading, signals)| (assess::assess(&reading, &signals, &self.rulebook), signals);
-        Ok(scored.into_iter().map(judged).collect())
+        let mut settled = Vec::with_capacity(texts.len());
+        let mut open = Vec::with_capacity(texts.len());
+        for (text, language) in texts {
+            let reading = read(text, ReadHints { language: *language, default_language });
+            let plain = self.plain_spam(&reading);
+            if plain.is_none() {
+                open.push(reading);
+            }
+            settled.push(plain);
+        }
+        let scored = if open.is_empty() { Vec::new() } else { self.engine.score(open).await? };
+        let mut judged =
+            scored.into_iter().map(|(reading, signals)| (assess::assess(&reading, &signals, &self.rulebook), signals));
+        let short = || EngineError::Stopped("gave fewer answers than comments".to_owned());
+        settled
+            .into_iter()
+            .map(|plain| match plain {
+                Some(assessment) => Ok((assessment, Signals::default())),
+                None => judged.next().ok_or_else(short),
+            })
+            .collect()
+    }
+
+    /// The judgement of a text that the first stage settles.
+    fn plain_spam(&self, reading: &Reading) -> Option<Assessment> {
+        let probability = self.first_stage.as_ref()?.settles(reading)?;
+        assess::plain_spam(reading, probability, &self.rulebook)
     }
 }
 

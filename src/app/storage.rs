@@ -177,6 +177,7 @@ impl Storage {
                 batch: settings.batch,
                 renew_ms: (settings.lease_ms / 3).max(1),
                 limits: intake_limits(settings),
+                reuse: settings.cheap_first.reuses(),
                 ..WorkerSettings::default()
             },
             stored: Arc::default(),

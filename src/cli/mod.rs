@@ -12,7 +12,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::app::StorePlace;
 use crate::domain::rulebook::{Consultation, Rulebook, RulebookSnapshot};
 use crate::engine::Models;
-use crate::engine::choice::EngineChoice;
+use crate::engine::choice::{CheapFirst, EngineChoice};
 use crate::engine::manifest::{ManifestFile, find_folder};
 use crate::pipeline::ports::EngineError;
 use crate::settings::{Problems, RulebookFiles, Settings, load_consultation, load_rulebook, snapshot};
@@ -31,6 +31,7 @@ mod doctor;
 mod eval;
 mod files;
 mod health;
+mod known;
 mod migrate;
 mod output;
 mod prepare;
@@ -84,6 +85,9 @@ pub struct Common {
     /// What rust-bert computes on: `cpu` or a GPU such as `cuda:0` [default: as engine.device says]
     #[arg(long, global = true, value_name = "DEVICE")]
     device: Option<String>,
+    /// Before the encoder: `on` (repeats and plain spam), `repeats`, `off` [default: as engine.cheap_first says]
+    #[arg(long, global = true, value_name = "WHAT")]
+    cheap_first: Option<String>,
     /// Whether the command line names a consultation, rather than the environment or nobody.
     #[arg(skip)]
     consultation_named: bool,
@@ -227,6 +231,7 @@ impl Common {
             let flag = match name {
                 "MOOTHALL_ENGINE_KIND" => &self.engine,
                 "MOOTHALL_ENGINE_DEVICE" => &self.device,
+                "MOOTHALL_ENGINE_CHEAP_FIRST" => &self.cheap_first,
                 _ => &None,
             };
             flag.clone().or_else(|| environment(name))
@@ -249,15 +254,24 @@ impl Common {
         RulebookFiles::find(&self.consultation, folder)
     }
 
-    /// The manifest and the rulebook of the chosen consultation.
+    /// The manifest and the rulebook of the chosen consultation, as the line judges by it.
     pub fn rulebook(&self, settings: &Settings) -> Result<(ManifestFile, Rulebook), Failure> {
         let Carried { manifest, rulebook, .. } = self.carried(settings)?;
         Ok((manifest, rulebook))
     }
 
+    /// The same with every comment's judgement in full: no first stage settles anything.
+    pub fn full_rulebook(&self, settings: &Settings) -> Result<(ManifestFile, Rulebook), Failure> {
+        let files = self.rulebook_files(settings)?;
+        let Carried { manifest, rulebook, .. } =
+            Carried::load(&files, &self.models_folder(settings), CheapFirst::Repeats)?;
+        Ok((manifest, rulebook))
+    }
+
     /// Everything that this process judges the chosen consultation by.
     pub fn carried(&self, settings: &Settings) -> Result<Carried, Failure> {
-        Ok(Carried::load(&self.rulebook_files(settings)?, &self.models_folder(settings))?)
+        let files = self.rulebook_files(settings)?;
+        Ok(Carried::load(&files, &self.models_folder(settings), settings.cheap_first)?)
     }
 }
 
@@ -273,9 +287,9 @@ pub struct Carried {
 
 impl Carried {
     /// Reads and checks a consultation's files against the models in a folder.
-    pub fn load(files: &RulebookFiles, models: &Path) -> anyhow::Result<Self> {
+    pub fn load(files: &RulebookFiles, models: &Path, cheap_first: CheapFirst) -> anyhow::Result<Self> {
         let manifest = ManifestFile::read(models)?;
-        let rulebook = load_rulebook(files, &manifest)?;
+        let rulebook = load_rulebook(files, &manifest, cheap_first.settles())?;
         let snapshot = snapshot(files, &manifest, &rulebook)?;
         Ok(Self { manifest, rulebook, snapshot })
     }

@@ -38,7 +38,7 @@ impl ShadowArgs {
     pub fn load(&self, common: &Common, settings: &Settings) -> Result<Option<Carried>, Failure> {
         let Some(folder) = self.shadow.as_ref().or(settings.shadow_folder.as_ref()) else { return Ok(None) };
         let models = settings.shadow_models.clone().unwrap_or_else(|| common.models_folder(settings));
-        let carried = Carried::load(&RulebookFiles::at(folder)?, &models)?;
+        let carried = Carried::load(&RulebookFiles::at(folder)?, &models, settings.cheap_first)?;
         let id = &carried.rulebook.consultation.id;
         if id.as_str() == common.consultation {
             return Ok(Some(carried));

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::identity::judged_hash;
-use super::intake::{IntakeLimits, admit};
+use super::intake::admit;
 use super::ports::{Arrival, Delivery, EngineError, Judge, Judged, Recorded, Settlement, Store, StoreError};
-use super::worker::Progress;
+use super::worker::{Progress, WorkerDeps};
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
 use crate::domain::rulebook::PipelineVersion;
@@ -171,12 +171,8 @@ struct Ready {
 
 /// Judges and stores a batch; a failure that one comment may cause is narrowed
 /// down to that comment.
-pub(super) async fn judge_and_record(
-    judge: &Arc<dyn Judge>,
-    store: &dyn Store,
-    limits: &IntakeLimits,
-    deliveries: Vec<Delivery>,
-) -> Outcome {
+pub(super) async fn judge_and_record(deps: &WorkerDeps, deliveries: Vec<Delivery>) -> Outcome {
+    let (judge, store, limits) = (&deps.judge, &*deps.store, &deps.settings.limits);
     let mut outcome = Outcome::default();
     let mut batch = Vec::with_capacity(deliveries.len());
     let mut failed = Vec::new();
@@ -209,7 +205,7 @@ pub(super) async fn judge_and_record(
     if batch.is_empty() {
         return outcome;
     }
-    let Err(failure) = try_batch(judge, store, &batch, &mut outcome).await else {
+    let Err(failure) = try_batch(deps, &batch, &mut outcome).await else {
         return outcome;
     };
     if !failure.may_be_one_comment() {
@@ -220,7 +216,7 @@ pub(super) async fn judge_and_record(
     let mut rest = batch.as_slice();
     while let Some((one, after)) = rest.split_first() {
         let alone = std::slice::from_ref(one);
-        match try_batch(judge, store, alone, &mut outcome).await {
+        match try_batch(deps, alone, &mut outcome).await {
             Ok(()) => {}
             Err(failure) if failure.may_be_one_comment() => {
                 outcome.fail(one, &failure);
@@ -249,19 +245,19 @@ fn fail_all(batch: &[Ready], failure: Failure, outcome: &mut Outcome) {
     }
 }
 
-async fn try_batch(
-    judge: &Arc<dyn Judge>,
-    store: &dyn Store,
-    batch: &[Ready],
-    outcome: &mut Outcome,
-) -> Result<(), Failure> {
-    let (assessments, fresh) = assess(judge, store, batch).await?;
+async fn try_batch(deps: &WorkerDeps, batch: &[Ready], outcome: &mut Outcome) -> Result<(), Failure> {
+    let (assessments, fresh) = if deps.settings.reuse {
+        assess(&deps.judge, &*deps.store, batch).await?
+    } else {
+        let comments = batch.iter().map(|ready| ready.comment.clone()).collect();
+        (judge_whole(&deps.judge, comments).await?, batch.len() as u64)
+    };
     let judged: Vec<Judged> = batch
         .iter()
         .zip(assessments)
         .map(|(ready, assessment)| Judged { comment: ready.comment.clone(), sequence: ready.sequence, assessment })
         .collect();
-    let recorded = store.record(&judged).await.map_err(Failure::Store)?;
+    let recorded = deps.store.record(&judged).await.map_err(Failure::Store)?;
     outcome.progress.judged += fresh;
     outcome.progress.reused += batch.len() as u64 - fresh;
     for (ready, recorded) in batch.iter().zip(recorded) {
@@ -308,11 +304,7 @@ async fn assess(judge: &Arc<dyn Judge>, store: &dyn Store, batch: &[Ready]) -> R
     let fresh = missing.len() as u64;
     if !missing.is_empty() {
         let comments: Vec<Comment> = missing.iter().map(|at| batch[*at].comment.clone()).collect();
-        let made = judge_apart(judge, comments).await?;
-        if made.len() != missing.len() {
-            let why = format!("gave {} assessments for {} comments", made.len(), missing.len());
-            return Err(Failure::Engine(EngineError::Stopped(why)));
-        }
+        let made = judge_whole(judge, comments).await?;
         known.extend(missing.iter().map(|at| (&batch[*at].version, hashes[*at].as_str())).zip(made));
     }
     let assessments = batch
@@ -330,6 +322,17 @@ async fn assess(judge: &Arc<dyn Judge>, store: &dyn Store, batch: &[Ready]) -> R
         })
         .collect();
     Ok((assessments, fresh))
+}
+
+/// One assessment for each comment, or a failure.
+async fn judge_whole(judge: &Arc<dyn Judge>, comments: Vec<Comment>) -> Result<Vec<Assessment>, Failure> {
+    let count = comments.len();
+    let made = judge_apart(judge, comments).await?;
+    if made.len() == count {
+        return Ok(made);
+    }
+    let why = format!("gave {} assessments for {count} comments", made.len());
+    Err(Failure::Engine(EngineError::Stopped(why)))
 }
 
 /// Runs the judge in a task of its own, so that its panic ends that task and no more.

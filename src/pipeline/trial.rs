@@ -6,12 +6,10 @@
 //! before it begins. The one to blame is found by its own count, and its neighbours lose
 //! nothing but a little time.
 
-use std::sync::Arc;
-
 use super::identity::{arrival_key, hash_of};
-use super::intake::IntakeLimits;
 use super::judging::{Failure, Outcome, judge_and_record};
-use super::ports::{Arrival, Delivery, Judge, Store};
+use super::ports::{Arrival, Delivery};
+use super::worker::WorkerDeps;
 
 /// Deliveries that ended with their process, after which a comment is judged alone. One death
 /// is an everyday thing: a restart, a broker that was away.
@@ -26,15 +24,11 @@ pub(super) fn is_suspect(delivery: &Delivery) -> bool {
 }
 
 /// Judges one delivery, or parks it when it has ended too many processes.
-pub(super) async fn judge_alone(
-    judge: &Arc<dyn Judge>,
-    store: &dyn Store,
-    limits: &IntakeLimits,
-    delivery: Delivery,
-) -> Outcome {
+pub(super) async fn judge_alone(deps: &WorkerDeps, delivery: Delivery) -> Outcome {
+    let store = &deps.store;
     let mut outcome = Outcome::default();
     let Ok(Arrival::Comment(comment)) = &delivery.arrival else {
-        return judge_and_record(judge, store, limits, vec![delivery]).await;
+        return judge_and_record(deps, vec![delivery]).await;
     };
     let key = &comment.key;
     let name = hash_of(&[key.consultation.as_str(), key.source.as_str(), key.id.as_str(), &arrival_key(comment)]);
@@ -44,7 +38,7 @@ pub(super) async fn judge_alone(
         Ok(before) if before >= FATAL_TRIALS => outcome.fail_tag(tag, attempt, &Failure::Fatal(before), &id),
         Ok(_) => {
             tracing::warn!(comment.id = id, delivery.deaths = delivery.deaths, "a comment is judged alone");
-            outcome = judge_and_record(judge, store, limits, vec![delivery]).await;
+            outcome = judge_and_record(deps, vec![delivery]).await;
         }
         Err(error) => {
             // Without a note of its beginning it could end process after process.

@@ -62,11 +62,13 @@ pub struct WorkerSettings {
     pub renew_ms: u64,
     /// What a comment may be.
     pub limits: IntakeLimits,
+    /// Whether the judgement of an equal text is taken again.
+    pub reuse: bool,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { batch: 64, idle_ms: 100, renew_ms: 20_000, limits: IntakeLimits::default() }
+        Self { batch: 64, idle_ms: 100, renew_ms: 20_000, limits: IntakeLimits::default(), reuse: true }
     }
 }
 
@@ -292,7 +294,7 @@ async fn judge_apart(deps: &WorkerDeps, deliveries: Vec<Delivery>) -> Outcome {
     let mut outcome = Outcome::default();
     if !together.is_empty() {
         let _shared = deps.alone.read().await;
-        outcome = judge_and_record(&deps.judge, &*deps.store, &deps.settings.limits, together).await;
+        outcome = judge_and_record(deps, together).await;
     }
     for suspect in suspects {
         if outcome.engine_down.is_some() || outcome.store_down.is_some() {
@@ -304,7 +306,7 @@ async fn judge_apart(deps: &WorkerDeps, deliveries: Vec<Delivery>) -> Outcome {
         // What is settled already is settled before this one may end the process.
         settle(deps, &std::mem::take(&mut outcome.settlements)).await;
         let _alone = deps.alone.write().await;
-        outcome.add(trial::judge_alone(&deps.judge, &*deps.store, &deps.settings.limits, suspect).await);
+        outcome.add(trial::judge_alone(deps, suspect).await);
         settle(deps, &std::mem::take(&mut outcome.settlements)).await;
     }
     outcome

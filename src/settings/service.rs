@@ -10,7 +10,7 @@ use super::rabbitmq::RabbitSettings;
 use super::store::StoreSettings;
 use super::webhooks::WebhookSettings;
 use crate::domain::score::Probability;
-use crate::engine::choice::{Device, EngineChoice, HAS_RUST_BERT, WITHOUT_RUST_BERT};
+use crate::engine::choice::{CheapFirst, Device, EngineChoice, HAS_RUST_BERT, WITHOUT_RUST_BERT};
 use crate::wire::incoming::FieldMap;
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -36,6 +36,8 @@ pub struct Settings {
     pub consultations_folder: Option<PathBuf>,
     /// Which encoder runs, and on what.
     pub engine: EngineChoice,
+    /// What is done before a text goes to the encoder.
+    pub cheap_first: CheapFirst,
     /// The consultation folder whose rulebook looks on.
     pub shadow_folder: Option<PathBuf>,
     /// Models of the rulebook that looks on; `None` is those of the active one.
@@ -120,8 +122,8 @@ impl Settings {
         let models_folder = one_path("models", "folder");
         let consultations_folder = one_path("consultations", "folder");
 
+        let (engine, cheap_first) = read_engine(&section("engine"), file, problems);
         let store = StoreSettings::read(&section("store"), file, problems);
-        let engine = read_engine(&section("engine"), file, problems);
         let table = section("shadow");
         let mut keys = Keys::new(&table, file, "shadow", problems);
         let (shadow_folder, shadow_models) = (path(keys.text("consultation")), path(keys.text("models")));
@@ -168,6 +170,7 @@ impl Settings {
             models_folder,
             consultations_folder,
             engine: engine?,
+            cheap_first: cheap_first?,
             shadow_folder,
             shadow_models,
             shadow_sample: shadow_sample?,
@@ -188,8 +191,15 @@ impl Settings {
     }
 }
 
-fn read_engine(table: &Table, file: &str, problems: &mut Problems) -> Option<EngineChoice> {
+fn read_engine(table: &Table, file: &str, problems: &mut Problems) -> (Option<EngineChoice>, Option<CheapFirst>) {
     let mut keys = Keys::new(table, file, "engine", problems);
+    let cheap_first = keys.choice("cheap_first", &CheapFirst::KINDS);
+    let engine = read_choice(&mut keys);
+    keys.finish();
+    (engine, cheap_first.as_deref().and_then(CheapFirst::from_key))
+}
+
+fn read_choice(keys: &mut Keys<'_, '_>) -> Option<EngineChoice> {
     let kind = keys.choice("kind", &EngineChoice::KINDS);
     let device = keys.required_text("device").and_then(|text| {
         let device = Device::from_key(&text);
@@ -198,7 +208,7 @@ fn read_engine(table: &Table, file: &str, problems: &mut Problems) -> Option<Eng
         }
         device
     });
-    let choice = match (kind?.as_str(), device?) {
+    match (kind?.as_str(), device?) {
         ("rust-bert", _) if !HAS_RUST_BERT => {
             keys.wrong("kind", format!("is `rust-bert`, and {WITHOUT_RUST_BERT}"));
             None
@@ -209,9 +219,7 @@ fn read_engine(table: &Table, file: &str, problems: &mut Problems) -> Option<Eng
             keys.wrong("device", format!("is `{device}`, and the {kind} engine runs on `cpu` only; `rust-bert` can"));
             None
         }
-    };
-    keys.finish();
-    choice
+    }
 }
 
 /// Puts a file's values over the defaults; a key or section that no default has is a problem.
