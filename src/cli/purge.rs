@@ -52,12 +52,12 @@ impl Purge<'_> {
             println!("nothing is removed");
             return Ok(ExitCode::FAILURE);
         }
-        let mut shelf = Shelf { file: open(&path)?, store, kept: 0 };
-        let purged = queue.purge_parked(only, &mut shelf).await;
-        let kept = shelf.kept;
+        let mut keeper = Keeper { file: open(&path)?, store, kept: 0 };
+        let purged = queue.purge_parked(only, &mut keeper).await;
+        let kept = keeper.kept;
         if kept == 0 {
             // Nothing was written: an empty file would only be in the way of the next try.
-            drop(shelf);
+            drop(keeper);
             std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
         }
         let purged = purged?;
@@ -94,14 +94,14 @@ fn open(path: &Path) -> anyhow::Result<File> {
 }
 
 /// Where removed arrivals are kept.
-struct Shelf {
+struct Keeper {
     file: File,
     store: Option<Arc<dyn FailedRows>>,
     kept: u64,
 }
 
 #[async_trait]
-impl Keep for Shelf {
+impl Keep for Keeper {
     async fn keep(&mut self, parked: &[ParkedWhole]) -> Result<(), String> {
         let mut lines = Vec::new();
         for one in parked {

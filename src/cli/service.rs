@@ -117,7 +117,7 @@ impl Service {
         };
         let deps = WorkerDeps { pulse: pulse.clone(), ..storage.worker(judge, &settings) };
         let shadow = looks_on(common, arguments, &settings, &storage, &rulebook);
-        Ok(Self { settings, manifest, rulebook, storage, place, pulse, deps, broker, webhooks, shadow, opening })
+        Ok(Self { settings, manifest, rulebook, storage, pulse, deps, broker, webhooks, shadow, place, opening })
     }
 
     /// Starts workers, relays and the watch as tasks of `lifecycle`. Where the store is not there

@@ -117,7 +117,7 @@ impl HttpCaller {
         // It cannot have been written by us, and harms no other.
         let body = outbox_event(message, origin).map_err(|_| failed("the message is no JSON", None))?;
         let timestamp_s = self.clock.now_ms().div_euclid(1_000);
-        let signature = secrets.sign(&message.event_id, timestamp_s, &body);
+        let signature = secrets.signature(&message.event_id, timestamp_s, &body);
         let request = self
             .client
             .post(url.clone())

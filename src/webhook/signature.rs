@@ -50,15 +50,17 @@ impl Secrets {
     }
 
     /// The value of `webhook-signature`. `timestamp_s` is in seconds since 1970.
-    pub fn sign(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
-        let signed = self.0.iter().map(|secret| {
-            let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("an HMAC takes a key of any length");
-            mac.update(format!("{id}.{timestamp_s}.").as_bytes());
-            mac.update(body);
-            format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
-        });
-        signed.collect::<Vec<_>>().join(" ")
+    pub fn signature(&self, id: &str, timestamp_s: i64, body: &[u8]) -> String {
+        let each = self.0.iter().map(|secret| one(secret, id, timestamp_s, body));
+        each.collect::<Vec<_>>().join(" ")
     }
+}
+
+fn one(secret: &[u8], id: &str, timestamp_s: i64, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("an HMAC takes a key of any length");
+    mac.update(format!("{id}.{timestamp_s}.").as_bytes());
+    mac.update(body);
+    format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
 }
 
 #[cfg(test)]
@@ -71,15 +73,15 @@ mod tests {
     #[test]
     fn the_specifications_example_is_signed_as_it_says() {
         let secrets = Secrets::parse(SECRET).unwrap();
-        let signed = secrets.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b"{\"test\": 2432232314}");
-        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        let made = secrets.signature("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b"{\"test\": 2432232314}");
+        assert_eq!(made, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
     #[test]
     fn each_secret_signs_while_one_replaces_the_other() {
         let other = format!("whsec_{}", BASE64_STANDARD.encode([7; 32]));
-        let both = Secrets::parse(&format!("{other}\n\n{SECRET}\n")).unwrap().sign("a", 1, b"x");
-        let alone = Secrets::parse(SECRET).unwrap().sign("a", 1, b"x");
+        let both = Secrets::parse(&format!("{other}\n\n{SECRET}\n")).unwrap().signature("a", 1, b"x");
+        let alone = Secrets::parse(SECRET).unwrap().signature("a", 1, b"x");
         assert_eq!(both.split(' ').count(), 2);
         assert!(both.ends_with(&alone));
     }
