@@ -57,13 +57,11 @@ fn limits(url: &str) -> RabbitConfig {
 }
 
 async fn queue(store: &Path, broker: Option<&str>, owner: &str) -> Arc<dyn Queue> {
-    match broker {
-        Some(url) => Arc::new(process(limits(url), &Pulse::default()).await),
-        None => {
-            let database = Database::open(store).await.unwrap();
-            Arc::new(EmbeddedQueue::open(database, Clock::system(), owner, EmbeddedLimits::default()).await.unwrap())
-        }
+    if let Some(url) = broker {
+        return Arc::new(process(limits(url), &Pulse::default()).await);
     }
+    let database = Database::open(store).await.unwrap();
+    Arc::new(EmbeddedQueue::open(database, Clock::system(), owner, EmbeddedLimits::default()).await.unwrap())
 }
 
 /// No test by itself: a worker, in the processes that the tests below start.
