@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 SEED = 20261123
-VERSION = "2026.11.2"
+VERSION = "2026.11.3"
 MODELS = Path(__file__).resolve().parent.parent
 
 ABUSE = ["toxic", "severe", "insult", "threat", "identity_attack", "profanity", "sexual"]

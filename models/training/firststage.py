@@ -87,7 +87,7 @@ def prepared(binary, texts):
 
 
 def fit(x, y, strength):
-    model = LogisticRegression(C=strength, max_iter=200, solver="liblinear", random_state=SEED)
+    model = LogisticRegression(C=strength, max_iter=100, tol=0.01, solver="liblinear", random_state=SEED)
     model.fit(x, y)
     return model.coef_[0], float(model.intercept_[0])
 
