@@ -24,6 +24,8 @@ use crate::sqlite;
 
 /// An outbox whose oldest message waits longer is not being emptied.
 const OUTBOX_LATE_MS: i64 = 5 * 60 * 1_000;
+/// A message that is younger than now by more was written under another time.
+const CLOCK_AHEAD_MS: i64 = 60 * 1_000;
 /// Below so many bytes a disk is nearly full, and below the other it is full for our purposes.
 const DISK_LOW: u64 = 1024 * 1024 * 1024;
 const DISK_FULL: u64 = 100 * 1024 * 1024;
@@ -279,7 +281,10 @@ impl StoreCheck<'_> {
         }
         if let Err(why) = self.questions(consultation, rulebook, broker, checks).await {
             let advice = match why {
-                StoreError::Busy(_) => "another process holds it: look for one that hangs, and for a full disk",
+                StoreError::Busy(ref why) if why.starts_with(sqlite::DISK_IS_FULL) => {
+                    "free space there; everything goes on by itself, and what was not stored comes again"
+                }
+                StoreError::Busy(_) => "another process holds it: look for one that hangs (lsof), and end it",
                 StoreError::NewerSchema { .. } => "use the newer moothall",
                 _ => "check that it is Moothall's file and can be written, else restore a backup",
             };
@@ -321,6 +326,13 @@ impl StoreCheck<'_> {
 
         let backlog = self.in_time(store.backlog(None)).await?;
         let now = Timestamp::now().as_millisecond();
+        if let Some(ahead_ms) = backlog.oldest_ms.map(|ms| ms - now).filter(|ahead_ms| *ahead_ms > CLOCK_AHEAD_MS) {
+            checks.warn(
+                "clock",
+                format!("the store holds messages from {} s in the future: the clock was set back", ahead_ms / 1_000),
+                "set this machine's clock right (timedatectl); what waits for its time waits longer by as much",
+            );
+        }
         let waits = backlog.oldest_ms.map(|ms| format!(", the oldest for {}", age(ms))).unwrap_or_default();
         let found = format!("{} results and alerts not sent yet{waits}", backlog.unsent);
         match backlog.oldest_ms {
@@ -414,6 +426,7 @@ async fn check_broker(config: &Arc<RabbitConfig>, limit: Duration, checks: &mut 
 fn stage(error: &BrokerError) -> &'static str {
     match error {
         BrokerError::Unreachable { .. } => "reach broker",
+        BrokerError::Tls { .. } => "broker TLS",
         BrokerError::TurnedAway { .. } => "log in",
         BrokerError::Forbidden(_) => "permission",
         BrokerError::Topology(_) | BrokerError::Missing(_) => "topology",

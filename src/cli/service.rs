@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use crate::pipeline::shadow::{self, ShadowDeps};
 use crate::pipeline::worker::WorkerDeps;
 use crate::pipeline::{watch, worker};
 use crate::settings::Settings;
+use crate::telemetry;
 use crate::wire::event::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
 use crate::wire::incoming::Defaults;
 
@@ -70,6 +72,9 @@ impl Service {
         let Carried { manifest, rulebook, snapshot, .. } = carried;
         let rulebook = Arc::new(rulebook);
         warn_without_contact(&rulebook);
+        if let Some(url) = &settings.otlp_url {
+            telemetry::spans::start(url, "moothall").context("tracing.otlp_url")?;
+        }
         let pulse = Pulse::default();
         let consultation = &rulebook.consultation.id;
         let (storage, broker) = match arguments.broker.config(&settings, consultation)? {

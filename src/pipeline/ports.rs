@@ -10,6 +10,7 @@ use crate::domain::decision::{Decided, Verdict, standing_verdict};
 use crate::domain::reading::Reading;
 use crate::domain::rulebook::{PipelineVersion, RulebookParts, RulebookSnapshot};
 use crate::domain::score::{Probability, Signals};
+use crate::domain::trace::Trace;
 
 /// Why a queue could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +145,8 @@ pub struct Delivery {
     /// When it was published: microseconds since 1970, which a queue in one file makes
     /// strictly increasing and a broker takes from the sender. Larger is later.
     pub sequence: i64,
+    /// The trace that the sender belongs to.
+    pub trace: Option<Trace>,
 }
 
 /// How a delivery ends.
@@ -183,6 +186,11 @@ pub struct Depth {
 pub trait Queue: Send + Sync {
     /// Adds comments. After an error some may be in and some not: publishing the same again is safe.
     async fn publish(&self, comments: &[Comment]) -> Result<Published, QueueError>;
+    /// As [`Queue::publish`], for comments that came in one trace: their deliveries carry it.
+    async fn publish_traced(&self, comments: &[Comment], trace: Option<&Trace>) -> Result<Published, QueueError> {
+        let _ = trace;
+        self.publish(comments).await
+    }
     /// Up to `max` deliveries in arrival order; empty when nothing is ready, for which it may wait a moment.
     async fn receive(&self, max: usize) -> Result<Vec<Delivery>, QueueError>;
     /// Ends deliveries, by tag.
@@ -248,6 +256,8 @@ pub struct Judged {
     pub sequence: i64,
     /// The judgement.
     pub assessment: Assessment,
+    /// The trace that it belongs to; what is sent because of it carries it on.
+    pub trace: Option<Trace>,
 }
 
 /// What storing a judged comment changed.
@@ -394,6 +404,8 @@ pub struct OutboxRow {
     pub body: String,
     /// When its cause was stored (Unix milliseconds).
     pub created_at_ms: i64,
+    /// The trace that caused it, to be carried on in headers.
+    pub trace: Option<Trace>,
 }
 
 /// What waits to be sent.

@@ -52,6 +52,8 @@ pub struct Settings {
     pub grace_ms: u64,
     /// The broker.
     pub rabbitmq: RabbitSettings,
+    /// Where spans go; `None` keeps none.
+    pub otlp_url: Option<String>,
     /// Log level.
     pub log_level: String,
     /// Whether logs are JSON lines.
@@ -102,6 +104,7 @@ impl Settings {
         let store_path = one_path("store", "path");
         let models_folder = one_path("models", "folder");
         let consultations_folder = one_path("consultations", "folder");
+        let otlp_url = one_path("tracing", "otlp_url").map(|url| url.to_string_lossy().into_owned());
 
         let engine = read_engine(&section("engine"), file, problems);
         let table = section("shadow");
@@ -157,6 +160,7 @@ impl Settings {
             report_every_ms: report_every_ms? as u64,
             grace_ms: grace_ms? as u64,
             rabbitmq: rabbitmq?,
+            otlp_url,
             log_level: log_level?,
             log_json: log_format? == "json",
         })

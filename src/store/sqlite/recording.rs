@@ -10,6 +10,7 @@ use crate::domain::rulebook::PipelineVersion;
 use crate::pipeline::identity::{RevisionOrder, arrival_key, hash_of, judged_hash, text_hash};
 use crate::pipeline::ports::{Judged, Recorded, StoreError};
 use crate::sqlite::store_error;
+use crate::store::bodies::body_to_row;
 use crate::store::record::{assessment_to_row, comment_to_row};
 use crate::wire::event::{ALERT_SAFEGUARDING, AlertV1, AssessedEventV1, COMMENT_ASSESSED};
 
@@ -119,7 +120,7 @@ pub async fn record_one(
     if assessment.verdict == Verdict::Escalate {
         let shown = Shown { comment_no: standing.no, revision_no, assessment_no, hash: &hash };
         escalate(tx, &shown, place, now_ms).await?;
-        let body = alert(&comment.key, now_ms)?;
+        let body = body_to_row(alert(&comment.key, now_ms)?, judged.trace.as_ref())?;
         // Keyed by the text: a retagging of a text that raised an alert raises no second one.
         enqueue(tx, ALERT_SAFEGUARDING, &comment.key, &[&hash], &body, now_ms).await?;
     }
@@ -146,7 +147,8 @@ pub async fn record_one(
             let adoption = if let Tell::InAdoption(no) = tell { Some(no.to_string()) } else { None };
             let mut what = vec![arrival.as_str(), &assessment.pipeline_version.0];
             what.extend(adoption.as_deref());
-            enqueue(tx, COMMENT_ASSESSED, &comment.key, &what, &assessed(judged)?, now_ms).await?;
+            let body = body_to_row(assessed(judged)?, judged.trace.as_ref())?;
+            enqueue(tx, COMMENT_ASSESSED, &comment.key, &what, &body, now_ms).await?;
         }
     }
     Ok(if place == Place::Current { Recorded::New } else { Recorded::AlreadyKnown })
