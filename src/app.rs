@@ -1,5 +1,7 @@
 //! The one place that names concrete adapters and puts them together.
 
+mod storage;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +11,26 @@ use async_trait::async_trait;
 
 use crate::assess;
 use crate::assess::read::{ReadHints, read};
-use crate::broker::embedded::{EmbeddedLimits, EmbeddedQueue};
 use crate::broker::rabbitmq::{BrokerUrl, Mode, Names, RabbitConfig, Tls};
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
+use crate::domain::reading::Reading;
 use crate::domain::rulebook::{PipelineVersion, Rulebook};
 use crate::domain::score::Signals;
 use crate::engine::choice::EngineChoice;
+use crate::engine::first_stage::FirstStage;
 use crate::engine::{EnginePool, Models};
-use crate::pipeline::clock::Clock;
 use crate::pipeline::intake::IntakeLimits;
-use crate::pipeline::ports::{Engine, EngineError, Judge, Queue, Store};
-use crate::pipeline::pulse::Pulse;
-use crate::pipeline::worker::{WorkerDeps, WorkerSettings};
+use crate::pipeline::ports::{Engine, EngineError, Judge};
 use crate::settings::Settings;
-use crate::sqlite::Database;
-use crate::store::sqlite::SqliteStore;
 use crate::wire::incoming::Defaults;
+
+pub use self::storage::{Storage, StorePlace, open_store};
 
 /// Reads, scores and assesses: the whole judgement, with one rulebook and one engine.
 pub struct LineJudge {
     engine: EnginePool,
+    first_stage: Option<FirstStage>,
     rulebook: Arc<Rulebook>,
 }
 
@@ -43,9 +44,10 @@ impl LineJudge {
         threads: usize,
     ) -> Result<Self, EngineError> {
         let models = Models::load(folder, &rulebook, engine)?;
+        let first_stage = if rulebook.first_stage { FirstStage::read(&models.manifest)? } else { None };
         let engine = EnginePool::start(&models, threads)
             .map_err(|error| EngineError::Stopped(format!("threads cannot be started: {error}")))?;
-        Ok(Self { engine, rulebook })
+        Ok(Self { engine, first_stage, rulebook })
     }
 
     /// Judges texts, in order. `language` is what the source declares of each.
@@ -59,13 +61,33 @@ impl LineJudge {
         texts: &[(&str, Option<&str>)],
     ) -> Result<Vec<(Assessment, Signals)>, EngineError> {
         let default_language = self.rulebook.languages.first().map_or("en", String::as_str);
-        let readings = texts
-            .iter()
-            .map(|(text, language)| read(text, ReadHints { language: *language, default_language }))
-            .collect();
-        let scored = self.engine.score(readings).await?;
-        let judged = |(reading, signals)| (assess::assess(&reading, &signals, &self.rulebook), signals);
-        Ok(scored.into_iter().map(judged).collect())
+        let mut settled = Vec::with_capacity(texts.len());
+        let mut open = Vec::with_capacity(texts.len());
+        for (text, language) in texts {
+            let reading = read(text, ReadHints { language: *language, default_language });
+            let plain = self.plain_spam(&reading);
+            if plain.is_none() {
+                open.push(reading);
+            }
+            settled.push(plain);
+        }
+        let scored = if open.is_empty() { Vec::new() } else { self.engine.score(open).await? };
+        let mut judged =
+            scored.into_iter().map(|(reading, signals)| (assess::assess(&reading, &signals, &self.rulebook), signals));
+        let short = || EngineError::Stopped("gave fewer answers than comments".to_owned());
+        settled
+            .into_iter()
+            .map(|plain| match plain {
+                Some(assessment) => Ok((assessment, Signals::default())),
+                None => judged.next().ok_or_else(short),
+            })
+            .collect()
+    }
+
+    /// The judgement of a text that the first stage settles.
+    fn plain_spam(&self, reading: &Reading) -> Option<Assessment> {
+        let probability = self.first_stage.as_ref()?.settles(reading)?;
+        assess::plain_spam(reading, probability, &self.rulebook)
     }
 }
 
@@ -86,59 +108,6 @@ impl Judge for LineJudge {
 
 fn texts(comments: &[Comment]) -> Vec<(&str, Option<&str>)> {
     comments.iter().map(|comment| (comment.text.as_str(), comment.language.as_deref())).collect()
-}
-
-/// Where comments wait and where judgements are kept.
-#[derive(Clone)]
-pub struct Storage {
-    /// The durable queue.
-    pub queue: Arc<dyn Queue>,
-    /// Comments and judgements.
-    pub store: Arc<dyn Store>,
-    /// What time it is.
-    pub clock: Clock,
-}
-
-impl Storage {
-    /// The embedded shape: queue and store in one SQLite file, which is made where it is
-    /// missing. `only` keeps this process to one consultation's queue.
-    pub async fn embedded(path: &Path, settings: &Settings, only: Option<&ConsultationId>) -> anyhow::Result<Self> {
-        let clock = Clock::system();
-        let database = Database::open(path).await.with_context(|| format!("store {}", path.display()))?;
-        let limits = EmbeddedLimits {
-            lease_ms: i64::try_from(settings.lease_ms).unwrap_or(i64::MAX),
-            delivery_budget: settings.max_attempts,
-        };
-        let queue =
-            EmbeddedQueue::open(database.clone(), clock.clone(), &random_name()?, limits).await?.only(only.cloned());
-        let store = SqliteStore::new(database, clock.clone());
-        Ok(Self { queue: Arc::new(queue), store: Arc::new(store), clock })
-    }
-
-    /// A queue of its own beside a store in a file.
-    pub async fn beside(queue: Arc<dyn Queue>, clock: Clock, path: &Path) -> anyhow::Result<Self> {
-        let database = Database::open(path).await.with_context(|| format!("store {}", path.display()))?;
-        let store = SqliteStore::new(database, clock.clone());
-        Ok(Self { queue, store: Arc::new(store), clock })
-    }
-
-    /// What a worker needs, with a fresh pulse.
-    pub fn worker(&self, judge: Arc<dyn Judge>, settings: &Settings) -> WorkerDeps {
-        WorkerDeps {
-            queue: Arc::clone(&self.queue),
-            store: Arc::clone(&self.store),
-            judge,
-            pulse: Pulse::default(),
-            clock: self.clock.clone(),
-            settings: WorkerSettings {
-                batch: settings.batch,
-                renew_ms: (settings.lease_ms / 3).max(1),
-                limits: intake_limits(settings),
-                ..WorkerSettings::default()
-            },
-            stored: Arc::default(),
-        }
-    }
 }
 
 /// What a comment may be, as set.
@@ -217,14 +186,6 @@ fn read_pem(path: &Path, key: &str, holds: &str) -> anyhow::Result<String> {
     let begins = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{holds}-----"));
     anyhow::ensure!(text.lines().any(begins), "{key}: {} holds no {} as PEM", path.display(), holds.to_lowercase());
     Ok(text)
-}
-
-/// Where the store is: as set, else in the output folder's restricted part.
-pub fn store_path(given: Option<&Path>, settings: &Settings, out: &Path) -> PathBuf {
-    given
-        .map(Path::to_owned)
-        .or_else(|| settings.store_path.clone())
-        .unwrap_or_else(|| out.join("restricted").join("moothall.db"))
 }
 
 /// The key behind pseudonyms: from the environment (hex, or a file that holds

@@ -384,3 +384,33 @@ fn two_thousand_hostile_lines_are_answered_in_order() {
     wrong.dedup();
     assert!(wrong.is_empty(), "\n  {}", wrong.join("\n  "));
 }
+
+#[test]
+fn a_repeat_is_judged_once_and_answered_as_if_it_stood_alone() {
+    let once = assess(&lines(&["My mentor never gave up on me.", "You are scum."]), &[]);
+    // Within one batch and across batches of 128 lines.
+    let flood: Vec<&str> = ["My mentor never gave up on me.", "You are scum."].into_iter().cycle().take(600).collect();
+    for cheap_first in ["on", "off"] {
+        // Switched off every line is encoded: a few are enough.
+        let count = if cheap_first == "on" { 600 } else { 6 };
+        let many = assess(&lines(&flood[..count]), &["--cheap-first", cheap_first]);
+        assert_eq!(many.lines.len(), count);
+        for at in 0..count {
+            let (mut found, mut alone) = (many.json(at), once.json(at % 2));
+            assert_eq!(found["id"], format!("c{at}"));
+            found["id"] = Value::Null;
+            alone["id"] = Value::Null;
+            assert_eq!(found, alone, "line {at}, {cheap_first}");
+        }
+    }
+}
+
+#[test]
+fn plain_spam_has_every_attribute_because_the_first_stage_stands_aside() {
+    let advert =
+        "BUY replica watches now!!! earn $900 a day, click http://9.best-9.example/win WhatsApp +44 7700 900123";
+    let judged = assess(&lines(&[advert]), &["--cheap-first", "on"]).json(0);
+    assert_eq!(judged["verdict"], "reject");
+    assert!(judged["attributes"].as_object().unwrap().values().all(Value::is_number), "{}", judged["attributes"]);
+    assert!(judged["sentiment"].is_object() && judged["tone"].is_object());
+}

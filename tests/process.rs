@@ -265,3 +265,43 @@ fn a_disclosure_is_listed_and_acknowledged_by_name() {
     assert!(list(&["ack", "d1", "--by", "Duty lead"]).contains("acknowledged"));
     assert!(list(&["list"]).contains("by Duty lead"));
 }
+
+#[test]
+fn plain_spam_is_rejected_with_and_without_the_first_stage_and_the_export_says_by_which() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("flood.csv");
+    let mut writer = csv::Writer::from_path(&file).unwrap();
+    writer.write_record(["id", "text"]).unwrap();
+    let advert = |at: usize| {
+        format!(
+            "BUY replica watches now!!! 100% guaranteed, earn ${at} a day, click http://{at}.best-{at}.example/win \
+             WhatsApp +44 7700 900123"
+        )
+    };
+    for at in 0..6 {
+        writer.write_record([format!("spam-{at}"), advert(at)]).unwrap();
+    }
+    for (at, text) in
+        ["My mentor never gave up on me.", "My stepdad hits me and I am scared to go home."].iter().enumerate()
+    {
+        writer.write_record([format!("own-{at}"), (*text).to_owned()]).unwrap();
+    }
+    writer.flush().unwrap();
+    let judged = |cheap_first: &str| -> BTreeMap<String, (String, String)> {
+        let out = folder.path().join(cheap_first);
+        finished(&process(&[&file], &out, &["--cheap-first", cheap_first]).output().unwrap());
+        let all = rows(&out.join("responses.csv"));
+        all.into_iter()
+            .map(|row| (row["response_id"].clone(), (row["status"].clone(), row["status_by"].clone())))
+            .collect()
+    };
+    let (on, off) = (judged("on"), judged("off"));
+    assert_eq!(on.len(), off.len());
+    for (id, (status, _)) in &on {
+        assert_eq!(*status, off[id].0, "{id}");
+    }
+    let settled = |rows: &BTreeMap<String, (String, String)>| {
+        rows.values().filter(|(status, by)| status == "excluded" && by.contains("first stage")).count()
+    };
+    assert_eq!((settled(&on), settled(&off)), (6, 0), "{on:?}");
+}

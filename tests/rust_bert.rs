@@ -33,7 +33,7 @@ fn root() -> &'static Path {
 fn rulebook(consultation: &str, folder: Option<&Path>) -> Result<Rulebook, String> {
     let manifest = ManifestFile::read(&root().join("models")).unwrap();
     let files = RulebookFiles::find(consultation, folder).unwrap();
-    load_rulebook(&files, &manifest).map_err(|problems| problems.to_string())
+    load_rulebook(&files, &manifest, false).map_err(|problems| problems.to_string())
 }
 
 fn scorer(rulebook: &Rulebook, engine: EngineChoice) -> Scorer {

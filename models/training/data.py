@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+import addresses
 import judging
 import splits
 import templates
@@ -23,7 +24,7 @@ NAN = float("nan")
 # The most rows of a source used for fine-tuning, for calibration and for measuring (by order of the hash).
 TRAIN_CAP = {
     "wiki_cat_large": 4000, "davidson": 3000, "hatexplain": 9000, "edos": 3200, "stormfront": 4000,
-    "semeval2013_2016": 20000, "goemotions": 20000, "tweet_sentiment_extraction": 12000,
+    "semeval2013_2016": 30000, "goemotions": 20000, "tweet_sentiment_extraction": 12000,
 }
 DEV_CAP = {"jigsaw_wiki": 2500, "wiki_cat_large": 1200}
 DEV_CAP_DEFAULT = 1000
@@ -32,11 +33,14 @@ CALIBRATION_CAP_DEFAULT = 600
 # The most rows of a source in one epoch of fine-tuning; the next epoch draws others. All sources are thus heard, none drowns
 # the rest, and civil text (feedback, statements, plain talk) is near half.
 EPOCH_QUOTA = {
-    "civil_toxic": 3500, "hatexplain": 5000, "jigsaw_wiki": 7000, "wiki_cat_large": 1500, "stormfront": 2000,
-    "hatemoji_build": 3500, "edos": 1500, "davidson": 1500, "goemotions": 5000, "semeval2013_2016": 6000,
-    "tweet_sentiment_extraction": 4000, "vader_movies": 4000, "nhs_fft_phase1": 2500, "sms": 2000,
+    "civil_toxic": 3500, "hatexplain": 5000, "jigsaw_wiki": 10000, "wiki_cat_large": 2000, "stormfront": 2000,
+    "hatemoji_build": 3500, "edos": 1500, "davidson": 1500, "goemotions": 5000, "semeval2013_2016": 9000,
+    "tweet_sentiment_extraction": 4000, "vader_movies": 5500, "nhs_fft_phase1": 2500, "sms": 2000,
 }
 AUTHORED_REPEAT = 3   # how often an authored row is seen in one epoch, each time augmented anew
+LATER = "voices/"     # sources that join in the second epoch,
+LATER_REPEAT = 4      # are seen this often in it,
+LATER_SHARE = 0.7     # and so much of the quotas is drawn beside them
 TEMPLATE_QUOTA = 2500
 TOPIC_WORDS = re.compile(r"mentor|youth|young|school|child|kid|teen|pupil|student|teach|coach|role model", re.I)
 WORD = re.compile(r"[a-z0-9$@!*']+")
@@ -214,7 +218,8 @@ def spam_rows(data):
 
 def authored_files():
     folder = MODELS / "data"
-    return sorted(folder.glob("mentoring/*.jsonl")) + sorted(folder.glob("next/*.jsonl")) + [folder / "templates.toml"]
+    written = [path for part in ("mentoring", "next", "voices") for path in sorted(folder.glob(f"{part}/*.jsonl"))]
+    return [*written, folder / "templates.toml"]
 
 
 def authored_rows():
@@ -227,10 +232,10 @@ def authored_rows():
             if not line.strip():
                 continue
             r = json.loads(line)
-            pair = r.get("pair")
-            row = Row(r["text"], f"{path.parent.name}/{path.stem}", "dev" if "heldout" in path.stem else "",
+            pair, moderation = r.get("pair"), r.get("moderation")
+            text = addresses.realistic(r["text"], moderation == "spam")
+            row = Row(text, f"{path.parent.name}/{path.stem}", "dev" if "heldout" in path.stem else "",
                       f"pair:{pair}" if pair else "")
-            moderation = r.get("moderation")
             row.meta.update(authored=True, moderation=moderation or "")
             # A label that is left out was debatable; anger that is no attack still counts, weakly, as not toxic.
             for label in ABUSE:

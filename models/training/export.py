@@ -147,6 +147,18 @@ def metrics_of(name, figures):
     return out
 
 
+def add_section(name, text):
+    """Puts a section made from the exported models into the manifest, in the place of an earlier one. `export` writes a
+    manifest without them, since they belong to the weights that they were made from."""
+    kept, own = [], False
+    for line in (MODELS / "manifest.toml").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            own = line.startswith((f"[{name}]", f"[{name}."))
+        if not own:
+            kept.append(line)
+    write_atomic(MODELS / "manifest.toml", "\n".join(kept).rstrip() + "\n\n" + text.rstrip() + "\n")
+
+
 def manifest(folder, heads, figures, frozen):
     enc = MODELS / "encoder"
     text = "# Written by models/training (train.py export). Do not edit: run the command.\n"

@@ -317,6 +317,18 @@ def devsets_stage(args):
     devsets.write(args.work, args.data, frame(args, "public"), frame(args, "authored"))
 
 
+def firststage_stage(args):
+    """Teaches the first stage by the models just exported, and adds it to the manifest."""
+    import firststage
+    firststage.run(args, whole(args))
+
+
+def spans_stage(args):
+    """Teaches the span head by the vectors of the encoder just exported, and adds it to the manifest."""
+    import spans
+    spans.run(args)
+
+
 def export_stage(args):
     import encoder
     import export
@@ -382,7 +394,8 @@ def main():
 STAGES = {"splits": split_table, "baselines": baselines_stage, "train": tune_stage,
           "embed": embed_stage, "features": features_stage,
           "heads": heads_stage, "judge": judge_stage, "calibrate": calibrate_stage, "thresholds": thresholds_stage,
-          "evaluate": evaluate_stage, "devsets": devsets_stage, "export": export_stage, "cards": export_stage, "check": check_stage}
+          "evaluate": evaluate_stage, "devsets": devsets_stage, "firststage": firststage_stage, "spans": spans_stage,
+          "export": export_stage, "cards": export_stage, "check": check_stage}
 
 if __name__ == "__main__":
     main()

@@ -15,7 +15,7 @@ import augment
 import encoder
 import heads
 from common import BINARY, CLASSES, SEED, TRAIN_TOKENS
-from data import AUTHORED_REPEAT, EPOCH_QUOTA, TEMPLATE_QUOTA
+from data import AUTHORED_REPEAT, EPOCH_QUOTA, LATER, LATER_REPEAT, LATER_SHARE, TEMPLATE_QUOTA
 
 EFFORT = {"safeguarding": 2.0, "spam": 1.0, "profanity": 0.5}   # weight of a label's loss; 1.2 for themes
 CLASS_EFFORT = {"polarity": 1.0, "stance": 0.8, "attitude": 0.8, "tone": 0.8}
@@ -35,16 +35,20 @@ class Heads(torch.nn.Module):
         return self.binary(x), {name: getattr(self, name)(x) for name in CLASSES}
 
 
-def draw_rows(f, rng):
+def draw_rows(f, rng, number):
     """The rows of one epoch: each public source up to its quota, authored rows several times."""
     train = np.flatnonzero(f.part == "train")
+    later = np.char.startswith(f.source[train].astype(str), LATER)
+    if number == 0:
+        train, later = train[~later], later[~later]
     template = f.source[train] == "templates"
-    own = train[f.authored[train] & ~template]
-    drawn = [np.tile(own, AUTHORED_REPEAT), rng.permutation(train[template])[:TEMPLATE_QUOTA]]
+    own = train[f.authored[train] & ~template & ~later]
+    drawn = [np.tile(own, AUTHORED_REPEAT), np.tile(train[later], LATER_REPEAT), rng.permutation(train[template])[:TEMPLATE_QUOTA]]
     public = train[~f.authored[train]]
     for source in np.unique(f.source[public]):
         rows = public[f.source[public] == source]
-        drawn.append(rng.permutation(rows)[:EPOCH_QUOTA.get(source, len(rows))])
+        quota = EPOCH_QUOTA.get(source, len(rows)) * (LATER_SHARE if number else 1)
+        drawn.append(rng.permutation(rows)[:int(quota)])
     return rng.permutation(np.concatenate(drawn))
 
 
@@ -53,7 +57,7 @@ class Epoch:
 
     def __init__(self, f, tokenizer, number):
         rng = np.random.default_rng([SEED, number])
-        self.rows = draw_rows(f, rng)
+        self.rows = draw_rows(f, rng, number)
         texts = [augment.draw(f.judged[i], rng) for i in self.rows]
         self.tokens = encoder.tokenise(tokenizer, texts, [TRAIN_TOKENS] * len(texts))
         y, w = f.y[self.rows], f.w[self.rows]

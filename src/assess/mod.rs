@@ -28,7 +28,10 @@ mod scripts;
 mod shapes;
 mod vocabulary;
 
+use std::collections::BTreeMap;
+
 use crate::domain::assessment::Assessment;
+use crate::domain::decision::Verdict;
 use crate::domain::reading::Reading;
 use crate::domain::rulebook::Rulebook;
 use crate::domain::score::{Attribute, Probability, Signals};
@@ -37,9 +40,7 @@ use crate::domain::score::{Attribute, Probability, Signals};
 ///
 /// Same reading, same signals, same rulebook: same answer.
 pub fn assess(reading: &Reading, signals: &Signals, rulebook: &Rulebook) -> Assessment {
-    // Without letters there is no language to be foreign: emoji and figures are read as they are.
-    let supported =
-        reading.language.is_undetermined() || rulebook.languages.iter().any(|known| known == reading.language.code());
+    let supported = supported(reading, rulebook);
     let judged = supported && !reading.blank;
 
     let (verdict, mut reasons) = moderation::decide(reading, signals, &rulebook.policy, supported);
@@ -82,4 +83,33 @@ pub fn assess(reading: &Reading, signals: &Signals, rulebook: &Rulebook) -> Asse
         word_count: reading.word_count,
         pipeline_version: rulebook.version.clone(),
     }
+}
+
+/// Rejects a comment that the first stage takes for plain spam with this probability, without any
+/// other score: those stay unknown, and neither themes nor opinion are read into it. `None` where
+/// the rulebook asks for more than that, and the whole judgement is needed.
+pub fn plain_spam(reading: &Reading, probability: Probability, rulebook: &Rulebook) -> Option<Assessment> {
+    if !rulebook.first_stage || !supported(reading, rulebook) {
+        return None;
+    }
+    let reasons = moderation::plain_spam(reading, probability, &rulebook.policy)?;
+    Some(Assessment {
+        verdict: Verdict::Reject,
+        reasons,
+        attributes: BTreeMap::from([(Attribute::Spam, probability)]),
+        themes: Some(Vec::new()),
+        stance: None,
+        sentiment: None,
+        tone: None,
+        language: reading.language.clone(),
+        pii: reading.pii.clone(),
+        word_count: reading.word_count,
+        pipeline_version: rulebook.version.clone(),
+    })
+}
+
+/// Whether the models were measured on the comment's language. Without letters there is no
+/// language to be foreign: emoji and figures are read as they are.
+fn supported(reading: &Reading, rulebook: &Rulebook) -> bool {
+    reading.language.is_undetermined() || rulebook.languages.iter().any(|known| known == reading.language.code())
 }

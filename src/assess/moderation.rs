@@ -4,10 +4,13 @@ use super::self_harm;
 use crate::domain::decision::{Reason, ReasonKey, Verdict};
 use crate::domain::policy::{Policy, UnsupportedLanguage};
 use crate::domain::reading::Reading;
-use crate::domain::score::{Attribute, Signals};
+use crate::domain::score::{Attribute, Probability, Signals};
 
 /// Rules that the code itself carries are named so in reasons.
 const BUILT_IN: &str = "built-in";
+
+/// Stands behind a rule's id where the first stage answered in place of the models.
+pub const FIRST_STAGE: &str = "first stage";
 
 /// The verdict and every reason for it, strictest first, then by key.
 ///
@@ -54,6 +57,34 @@ pub fn decide(reading: &Reading, signals: &Signals, policy: &Policy, supported: 
     (verdict, reasons)
 }
 
+/// The reasons for rejecting plain spam that no model but the first stage has seen. `None` where
+/// the policy rejects no spam of that probability, asks for a stricter verdict on it, or where
+/// the words speak of self-harm.
+pub fn plain_spam(reading: &Reading, probability: Probability, policy: &Policy) -> Option<Vec<Reason>> {
+    let fired = policy.rules.iter().filter(|rule| rule.attribute == Attribute::Spam && probability >= rule.from);
+    let strictest = fired.max_by_key(|rule| rule.verdict)?;
+    if strictest.verdict != Verdict::Reject
+        || reading.blank
+        || reading.char_count > policy.hold_above_chars
+        || self_harm::says_so(&reading.judged.text)
+        || self_harm::speaks_of_it(&reading.judged.text)
+    {
+        return None;
+    }
+    let mut reasons = vec![Reason {
+        key: strictest.reason,
+        verdict: Verdict::Reject,
+        attribute: Some(Attribute::Spam),
+        probability: Some(probability),
+        span: None,
+        rule: format!("{} ({FIRST_STAGE})", strictest.id),
+    }];
+    if reading.link_count >= policy.link_farm_from && strictest.reason != ReasonKey::SPAM_LINK_FARM {
+        reasons.push(built_in(ReasonKey::SPAM_LINK_FARM, Verdict::Hold));
+    }
+    Some(reasons)
+}
+
 fn scored(signals: &Signals, policy: &Policy, reasons: &mut Vec<Reason>) {
     for rule in &policy.rules {
         let Some(score) = signals.attributes.get(&rule.attribute) else {
@@ -85,7 +116,7 @@ fn built_in(key: ReasonKey, verdict: Verdict) -> Reason {
 }
 
 /// The mark for readers that a comment is about something else; it changes no verdict.
-pub fn off_topic(signals: &Signals, from: Option<crate::domain::score::Probability>) -> Option<Reason> {
+pub fn off_topic(signals: &Signals, from: Option<Probability>) -> Option<Reason> {
     let score = signals.attributes.get(&Attribute::OffTopic)?;
     (score.probability >= from?).then(|| Reason {
         key: ReasonKey::OFF_TOPIC,
@@ -106,7 +137,7 @@ mod tests {
     use super::*;
     use crate::assess::read::{ReadHints, read};
     use crate::domain::policy::{Rule, ThresholdOrigin};
-    use crate::domain::score::{Probability, Score};
+    use crate::domain::score::Score;
 
     const ORDINARY: &str = "My mentor listened to me every week.";
 
@@ -200,6 +231,37 @@ mod tests {
         let links = "see http://a.example http://b.example http://c.example";
         assert_eq!(check(links, [0.0; 3]), (Verdict::Hold, vec!["spam.link_farm"]));
         assert_eq!(check(&"word ".repeat(300), [0.0; 3]), (Verdict::Hold, vec!["too_long"]));
+    }
+
+    fn check_plain(text: &str, probability: f32) -> Option<Vec<&'static str>> {
+        let reading = read(text, ReadHints::default());
+        let reasons = plain_spam(&reading, Probability::new(probability).unwrap(), &policy())?;
+        assert!(reasons[0].rule.ends_with("(first stage)"), "{}", reasons[0].rule);
+        Some(reasons.iter().map(|reason| reason.key.as_str()).collect())
+    }
+
+    #[test]
+    fn plain_spam_is_rejected_by_the_policys_own_rule_and_by_no_other() {
+        assert_eq!(check_plain("BUY NOW at cheap.example", 0.99), Some(vec!["spam.promotion"]));
+        assert_eq!(check_plain("BUY NOW at cheap.example", 0.7), None, "the policy rejects from 0.8");
+        let farm = "see http://a.example http://b.example http://c.example";
+        assert_eq!(check_plain(farm, 0.99), Some(vec!["spam.promotion", "spam.link_farm"]));
+    }
+
+    #[test]
+    fn plain_spam_with_words_of_self_harm_in_it_needs_the_whole_judgement() {
+        assert_eq!(check_plain("BUY NOW at cheap.example. I want to die", 0.99), None);
+        assert_eq!(check_plain("BUY NOW at cheap.example, stop self-harm", 0.99), None);
+    }
+
+    #[test]
+    fn a_policy_that_rejects_no_spam_settles_none() {
+        let reading = read("BUY NOW at cheap.example", ReadHints::default());
+        let mut mild = policy();
+        mild.rules.retain(|rule| rule.attribute != Attribute::Spam);
+        assert_eq!(plain_spam(&reading, Probability::ONE, &mild), None);
+        mild.rules.push(rule("spam", Attribute::Spam, 0.5, Verdict::Hold, ReasonKey::SPAM_PROMOTION));
+        assert_eq!(plain_spam(&reading, Probability::ONE, &mild), None);
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! `moothall assess`: the judgement as a filter. No store, no queue.
 
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,8 +8,12 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::Value;
 
+use super::known::Known;
 use super::{Common, Failure, encoder_threads};
 use crate::app::LineJudge;
+use crate::domain::assessment::Assessment;
+use crate::pipeline::identity::hash_of;
+use crate::pipeline::ports::EngineError;
 use crate::wire::{AssessedV1, CommentV1, ErrorV1};
 
 /// Lines judged together: enough for every thread, few enough to answer soon.
@@ -21,6 +26,7 @@ const LONGEST_LINE: usize = 32 * 1024 * 1024;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  echo '{\"id\":\"c1\",\"text\":\"My mentor never gave up on me.\"}' | moothall assess\n\n\
+    Every text is judged in full: the first stage that settles plain spam in the line stands aside here.\n\
     Exit status 1 when a line could not be read; its place holds {\"id\": ..., \"error\": ...}."
 )]
 pub struct Arguments {
@@ -37,13 +43,14 @@ enum Line {
 /// Judges standard input line by line.
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = common.settings()?;
-    let (manifest, rulebook) = common.rulebook(&settings)?;
+    let (manifest, rulebook) = common.full_rulebook(&settings)?;
     let threads = encoder_threads(if arguments.threads > 0 { arguments.threads } else { settings.threads });
     let judge = LineJudge::start(&manifest.folder, Arc::new(rulebook), settings.engine, threads)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut input = std::io::stdin().lock();
     let mut output = BufWriter::new(std::io::stdout().lock());
     let mut unreadable = false;
+    let mut known = Known::default();
     loop {
         let lines = read_lines(&mut input)?;
         if lines.is_empty() {
@@ -56,7 +63,12 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
                 Line::Unreadable(_) => None,
             })
             .collect();
-        let mut assessments = runtime.block_on(judge.judge_texts(&texts))?.into_iter();
+        let judged = if settings.cheap_first.reuses() {
+            runtime.block_on(judge_new(&judge, &texts, &mut known))?
+        } else {
+            runtime.block_on(judge.judge_texts(&texts))?
+        };
+        let mut assessments = judged.into_iter();
         for line in &lines {
             match line {
                 Line::Comment(comment) => {
@@ -74,6 +86,35 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         output.flush()?;
     }
     Ok(if unreadable { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Judges the texts that were not judged lately, each once.
+async fn judge_new(
+    judge: &LineJudge,
+    texts: &[(&str, Option<&str>)],
+    known: &mut Known,
+) -> Result<Vec<Assessment>, EngineError> {
+    // All that a judgement looks at.
+    let keys: Vec<String> =
+        texts.iter().map(|(text, language)| hash_of(&[language.unwrap_or_default(), text])).collect();
+    let mut made: HashMap<&str, Assessment> = HashMap::new();
+    let mut new: Vec<usize> = Vec::new();
+    let mut asked: HashSet<&str> = HashSet::new();
+    for (at, key) in keys.iter().enumerate() {
+        if !asked.insert(key) {
+            continue;
+        }
+        match known.get(key) {
+            Some(found) => _ = made.insert(key, found.clone()),
+            None => new.push(at),
+        }
+    }
+    let some: Vec<_> = new.iter().map(|at| texts[*at]).collect();
+    for (at, assessment) in new.into_iter().zip(judge.judge_texts(&some).await?) {
+        known.put(keys[at].clone(), assessment.clone());
+        made.insert(&keys[at], assessment);
+    }
+    Ok(keys.iter().filter_map(|key| made.get(key.as_str()).cloned()).collect())
 }
 
 /// The next lines, at most [`LINES`]; empty at the end of input.

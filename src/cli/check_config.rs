@@ -6,6 +6,7 @@ use super::{Common, Failure};
 use crate::codebook::taught;
 use crate::domain::rulebook::Rulebook;
 use crate::engine::Models;
+use crate::engine::first_stage::FirstStage;
 
 /// Loads everything, says what it found, and fails with every problem at once.
 pub fn run(common: &Common) -> Result<ExitCode, Failure> {
@@ -21,6 +22,15 @@ pub fn run(common: &Common) -> Result<ExitCode, Failure> {
         manifest.folder.display()
     );
     println!("engine          {}", settings.engine);
+    FirstStage::read(&manifest)?;
+    println!(
+        "first stage     {}",
+        match (&manifest.manifest.first_stage, rulebook.first_stage) {
+            (None, _) => "none: these models have none",
+            (_, true) => "settles plain spam without the encoder",
+            _ => "off",
+        }
+    );
     for extra in &rulebook.policy.extra_scorers {
         let gives: Vec<&str> = extra.attributes.iter().flatten().map(|attribute| attribute.key()).collect();
         println!("extra scorer    {} gives {}", extra.name, gives.join(", "));

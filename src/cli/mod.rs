@@ -9,9 +9,10 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::app::StorePlace;
 use crate::domain::rulebook::{Consultation, Rulebook, RulebookSnapshot};
 use crate::engine::Models;
-use crate::engine::choice::EngineChoice;
+use crate::engine::choice::{CheapFirst, EngineChoice};
 use crate::engine::manifest::{ManifestFile, find_folder};
 use crate::pipeline::ports::EngineError;
 use crate::settings::{Problems, RulebookFiles, Settings, load_consultation, load_rulebook, snapshot};
@@ -19,15 +20,19 @@ use crate::telemetry::{self, LogFormat};
 
 mod adoption;
 mod assess;
+mod backup;
 mod bench;
 mod broker;
 mod check_config;
 mod codebook;
+mod copy_store;
 mod differences;
 mod doctor;
 mod eval;
 mod files;
 mod health;
+mod known;
+mod migrate;
 mod output;
 mod prepare;
 mod process;
@@ -78,6 +83,9 @@ pub struct Common {
     /// What rust-bert computes on: `cpu` or a GPU such as `cuda:0` [default: as engine.device says]
     #[arg(long, global = true, value_name = "DEVICE")]
     device: Option<String>,
+    /// Before the encoder: `on` (repeats and plain spam), `repeats`, `off` [default: as engine.cheap_first says]
+    #[arg(long, global = true, value_name = "WHAT")]
+    cheap_first: Option<String>,
     /// Whether the command line names a consultation, rather than the environment or nobody.
     #[arg(skip)]
     consultation_named: bool,
@@ -115,6 +123,12 @@ enum Command {
     CheckConfig,
     /// Look at everything that work needs, and say what is wrong and what to do
     Doctor(doctor::Arguments),
+    /// Bring the store's schema up to this binary's
+    Migrate(migrate::Arguments),
+    /// Copy a store from its SQLite file to a PostgreSQL server, and prove that nothing is missing
+    CopyStore(copy_store::Arguments),
+    /// Copy the SQLite store into a new file while services go on working
+    Backup(backup::Arguments),
     /// Ask the service on this machine how it is
     Health(health::Arguments),
     /// Print what the models read of each JSON line: judging text, sentences and surface features
@@ -172,6 +186,9 @@ pub fn main() -> ExitCode {
         Command::Publish(arguments) => publish::run(&cli.common, arguments),
         Command::Queue(arguments) => queue::run(&cli.common, arguments),
         Command::Doctor(arguments) => doctor::run(&cli.common, arguments),
+        Command::Migrate(arguments) => migrate::run(&cli.common, arguments),
+        Command::CopyStore(arguments) => copy_store::run(&cli.common, arguments),
+        Command::Backup(arguments) => backup::run(&cli.common, arguments),
         Command::Health(arguments) => health::run(&cli.common, arguments),
         Command::CheckConfig => check_config::run(&cli.common),
         Command::Prepare(arguments) => prepare::run(&cli.common, arguments),
@@ -209,6 +226,7 @@ impl Common {
             let flag = match name {
                 "MOOTHALL_ENGINE_KIND" => &self.engine,
                 "MOOTHALL_ENGINE_DEVICE" => &self.device,
+                "MOOTHALL_ENGINE_CHEAP_FIRST" => &self.cheap_first,
                 _ => &None,
             };
             flag.clone().or_else(|| environment(name))
@@ -231,15 +249,24 @@ impl Common {
         RulebookFiles::find(&self.consultation, folder)
     }
 
-    /// The manifest and the rulebook of the chosen consultation.
+    /// The manifest and the rulebook of the chosen consultation, as the line judges by it.
     pub fn rulebook(&self, settings: &Settings) -> Result<(ManifestFile, Rulebook), Failure> {
         let Carried { manifest, rulebook, .. } = self.carried(settings)?;
         Ok((manifest, rulebook))
     }
 
+    /// The same with every comment's judgement in full: no first stage settles anything.
+    pub fn full_rulebook(&self, settings: &Settings) -> Result<(ManifestFile, Rulebook), Failure> {
+        let files = self.rulebook_files(settings)?;
+        let Carried { manifest, rulebook, .. } =
+            Carried::load(&files, &self.models_folder(settings), CheapFirst::Repeats)?;
+        Ok((manifest, rulebook))
+    }
+
     /// Everything that this process judges the chosen consultation by.
     pub fn carried(&self, settings: &Settings) -> Result<Carried, Failure> {
-        Ok(Carried::load(&self.rulebook_files(settings)?, &self.models_folder(settings))?)
+        let files = self.rulebook_files(settings)?;
+        Ok(Carried::load(&files, &self.models_folder(settings), settings.cheap_first)?)
     }
 }
 
@@ -255,9 +282,9 @@ pub struct Carried {
 
 impl Carried {
     /// Reads and checks a consultation's files against the models in a folder.
-    pub fn load(files: &RulebookFiles, models: &Path) -> anyhow::Result<Self> {
+    pub fn load(files: &RulebookFiles, models: &Path, cheap_first: CheapFirst) -> anyhow::Result<Self> {
         let manifest = ManifestFile::read(models)?;
-        let rulebook = load_rulebook(files, &manifest)?;
+        let rulebook = load_rulebook(files, &manifest, cheap_first.settles())?;
         let snapshot = snapshot(files, &manifest, &rulebook)?;
         Ok(Self { manifest, rulebook, snapshot })
     }
@@ -289,12 +316,15 @@ fn usage(message: &str) -> Failure {
     Failure::Usage(anyhow::anyhow!("{message}"))
 }
 
-/// Refuses to work on a store that is not there, instead of making an empty one.
-fn existing(store: &std::path::Path) -> Result<(), Failure> {
-    if store.is_file() {
-        return Ok(());
+/// Refuses to work on a file that is not there, instead of making an empty one.
+fn existing(store: &StorePlace) -> Result<(), Failure> {
+    match store {
+        StorePlace::File(path) if !path.is_file() => Err(usage(&format!(
+            "no store at {}: run `moothall process` first, or name its folder with --out",
+            path.display()
+        ))),
+        StorePlace::File(_) | StorePlace::Server { .. } => Ok(()),
     }
-    Err(usage(&format!("no store at {}: run `moothall process` first, or name its folder with --out", store.display())))
 }
 
 /// Threads for the encoder: what was asked for, else one per core.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{Common, Failure};
 use crate::assess::read::{ReadHints, read};
 use crate::domain::reading::{Reading, SurfaceFeatures};
-use crate::engine::{Models, Scorer};
+use crate::engine::{Models, Scorer, first_stage};
 
 /// Lines scored together.
 const LINES: usize = 64;
@@ -21,14 +21,17 @@ pub struct Arguments {
     /// Add each head's logits before calibration, as judging combines them
     #[arg(long)]
     logits: bool,
+    /// Add the buckets of the first stage's n-grams
+    #[arg(long)]
+    grams: bool,
 }
 
 /// JSON lines `{"id", "text"}` in; `{"id", "text", "sentences", "language", "features"}`
-/// out, and `"logits": {head: [...]}` when asked for.
+/// out, with `"logits": {head: [...]}` and `"grams": [...]` when asked for.
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut scorer = if arguments.logits {
         let settings = common.settings()?;
-        let (manifest, rulebook) = common.rulebook(&settings)?;
+        let (manifest, rulebook) = common.full_rulebook(&settings)?;
         Some(Scorer::new(Models::load(&manifest.folder, &rulebook, settings.engine)?))
     } else {
         None
@@ -40,13 +43,13 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         if lines.is_empty() {
             break;
         }
-        print(&lines, scorer.as_mut(), &mut out)?;
+        print(&lines, scorer.as_mut(), arguments.grams, &mut out)?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(lines: &[String], scorer: Option<&mut Scorer>, out: &mut impl Write) -> Result<(), Failure> {
+fn print(lines: &[String], scorer: Option<&mut Scorer>, grams: bool, out: &mut impl Write) -> Result<(), Failure> {
     let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>()?;
     let readings: Vec<Reading> =
         lines.iter().map(|line| read(line["text"].as_str().unwrap_or_default(), ReadHints::default())).collect();
@@ -71,6 +74,9 @@ fn print(lines: &[String], scorer: Option<&mut Scorer>, out: &mut impl Write) ->
                 .map(|(head, values)| ((*head).to_owned(), json!(values)))
                 .collect::<Map<_, _>>()
                 .into();
+        }
+        if grams {
+            prepared["grams"] = json!(first_stage::grams(&reading.judged.text));
         }
         writeln!(out, "{prepared}")?;
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::adoption::{self, time};
 use super::output::Place;
 use super::{Carried, Common, Failure, usage};
-use crate::app::{self, Storage};
+use crate::app::{self, open_store};
 use crate::domain::comment::ConsultationId;
 use crate::domain::rulebook::{PipelineVersion, RulebookParts, RulebookSnapshot};
 use crate::engine::manifest::ManifestFile;
@@ -66,12 +66,12 @@ enum Action {
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = common.settings()?;
     super::start_logging(&settings, "warn");
-    let path = arguments.place.store_path(&settings);
-    super::existing(&path)?;
+    let place = arguments.place.store(&settings)?;
+    super::existing(&place)?;
     let consultation = ConsultationId::new(&common.consultation).ok_or_else(|| usage("--consultation is empty"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Storage::embedded(&path, &settings, None).await?.store;
+        let store = open_store(&place).await?;
         let store = store.as_ref();
         match &arguments.action {
             Action::List { json } => list(store, &consultation, *json).await?,
@@ -144,7 +144,7 @@ fn to_json(one: &KnownRulebook) -> serde_json::Value {
 
 async fn adopt(common: &Common, settings: &Settings, store: &dyn Store, from: Option<&Path>) -> Result<(), Failure> {
     if let Some(from) = from {
-        let next = Carried::load(&RulebookFiles::at(from)?, &common.models_folder(settings))?;
+        let next = Carried::load(&RulebookFiles::at(from)?, &common.models_folder(settings), settings.cheap_first)?;
         if next.rulebook.consultation.id.as_str() != common.consultation {
             return Err(usage(&format!(
                 "{} is for consultation `{}`, not `{}`: name it with --consultation",
@@ -213,7 +213,7 @@ async fn rollback(
         None => own_folder(common, settings)?,
     };
     install(common, settings, store, &snapshot, &manifest, &target).await?;
-    let carried = Carried::load(&RulebookFiles::at(&target)?, &manifest.folder)?;
+    let carried = Carried::load(&RulebookFiles::at(&target)?, &manifest.folder, settings.cheap_first)?;
     if carried.snapshot.version != version {
         return Err(Failure::Failed(anyhow::anyhow!(
             "{} makes {} with a file that rulebook {version} does not have: move it away and run this again",
@@ -286,9 +286,10 @@ async fn install(
     manifest: &ManifestFile,
     target: &Path,
 ) -> Result<(), Failure> {
-    try_out(snapshot, manifest, target)?;
+    try_out(settings, snapshot, manifest, target)?;
     let present = RulebookFiles::at(target).map_err(anyhow::Error::from);
-    let present = present.and_then(|files| Carried::load(&files, &common.models_folder(settings)));
+    let models = common.models_folder(settings);
+    let present = present.and_then(|files| Carried::load(&files, &models, settings.cheap_first));
     let kept = match &present {
         Ok(present) if present.snapshot.consultation != snapshot.consultation => {
             return Err(usage(&format!(
@@ -323,14 +324,19 @@ async fn install(
 }
 
 /// Reads the snapshot from a folder of its own and looks whether it makes its version.
-fn try_out(snapshot: &RulebookSnapshot, manifest: &ManifestFile, target: &Path) -> Result<(), Failure> {
+fn try_out(
+    settings: &Settings,
+    snapshot: &RulebookSnapshot,
+    manifest: &ManifestFile,
+    target: &Path,
+) -> Result<(), Failure> {
     let beside = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let folder = beside.join(format!(".{}.{}", name_of(target), app::random_name()?));
     let tried = (|| {
         for (path, content) in &snapshot.files {
             write(&folder.join(path), content)?;
         }
-        let carried = Carried::load(&RulebookFiles::at(&folder)?, &manifest.folder)?;
+        let carried = Carried::load(&RulebookFiles::at(&folder)?, &manifest.folder, settings.cheap_first)?;
         carried.check_models()?;
         Ok::<_, anyhow::Error>(carried.snapshot)
     })();

@@ -57,6 +57,8 @@ pub struct Rulebook {
     pub model_version: String,
     /// Probability from which `off_topic` is shown to readers.
     pub off_topic_from: Option<super::score::Probability>,
+    /// Whether plain spam is settled without the encoder.
+    pub first_stage: bool,
     /// One hash over all of it.
     pub version: PipelineVersion,
 }

@@ -70,6 +70,42 @@ impl fmt::Display for EngineChoice {
     }
 }
 
+/// What is done before a text goes to the encoder: `engine.cheap_first`, `--cheap-first`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CheapFirst {
+    /// A text that was judged before is not judged again, and the line settles plain spam by the first stage.
+    #[default]
+    On,
+    /// Repeats alone.
+    Repeats,
+    /// Nothing: every comment is encoded.
+    Off,
+}
+
+impl CheapFirst {
+    /// Keys, in the order of the variants.
+    pub const KINDS: [&str; 3] = ["on", "repeats", "off"];
+
+    /// The choice with this key.
+    pub fn from_key(key: &str) -> Option<Self> {
+        [Self::On, Self::Repeats, Self::Off]
+            .into_iter()
+            .zip(Self::KINDS)
+            .find(|(_, known)| *known == key)
+            .map(|(one, _)| one)
+    }
+
+    /// Whether an equal text's judgement is taken again.
+    pub fn reuses(self) -> bool {
+        self != Self::Off
+    }
+
+    /// Whether the first stage may settle plain spam.
+    pub fn settles(self) -> bool {
+        self == Self::On
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Device;

@@ -22,6 +22,12 @@ pub struct Manifest {
     pub encoder: EncoderFiles,
     /// Head weights.
     pub heads: HeadFiles,
+    /// What settles plain spam without the encoder; nothing where it was not trained.
+    #[serde(default)]
+    pub first_stage: Option<FirstStageFiles>,
+    /// What marks the words that carry abuse; without it the abuse heads themselves do.
+    #[serde(default)]
+    pub spans: Option<SpanFiles>,
     /// One entry per head.
     #[serde(rename = "head")]
     pub head: Vec<Head>,
@@ -71,6 +77,36 @@ pub struct HeadFiles {
     pub weights: String,
     /// Hex SHA-256.
     pub weights_sha256: String,
+}
+
+/// The first stage and its operating point (`train.py firststage`).
+#[derive(Clone, Debug, Deserialize)]
+pub struct FirstStageFiles {
+    /// `first_stage.safetensors`.
+    pub weights: String,
+    /// Hex SHA-256.
+    pub weights_sha256: String,
+    /// Hex SHA-256 of the heads that taught it.
+    pub heads_sha256: String,
+    /// Surface features by name, in the order of their weights.
+    pub features: Vec<String>,
+    /// The spam logit from which a text is settled.
+    pub settle_from: f32,
+    /// The harm logit below which it may be.
+    pub harm_below: f32,
+}
+
+/// What tells the words that carry abuse from the rest (`train.py spans`).
+#[derive(Clone, Debug, Deserialize)]
+pub struct SpanFiles {
+    /// `spans.safetensors`.
+    pub weights: String,
+    /// Hex SHA-256.
+    pub weights_sha256: String,
+    /// Hex SHA-256 of the encoder whose vectors it reads.
+    pub encoder_sha256: String,
+    /// The logit from which a word is marked.
+    pub mark_from: f32,
 }
 
 /// Whether a head's labels exclude each other.

@@ -12,6 +12,7 @@ pub mod choice;
 pub mod encoder;
 pub mod encoding;
 pub mod extra;
+pub mod first_stage;
 pub mod heads;
 pub mod kernels;
 pub mod lexicon;

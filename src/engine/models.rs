@@ -16,6 +16,7 @@ use super::heads::LinearHead;
 use super::kernels;
 use super::lexicon::Lexicon;
 use super::manifest::{HeadKind, ManifestFile};
+use super::spans::SpanHead;
 use crate::domain::heads::TrainedHeads;
 use crate::domain::policy::ExtraScorer;
 use crate::domain::rulebook::Rulebook;
@@ -31,6 +32,8 @@ pub struct GeneralHeads {
     pub safeguarding: LinearHead,
     /// General mood.
     pub polarity: LinearHead,
+    /// The words that carry abuse.
+    pub spans: Option<SpanHead>,
 }
 
 /// Heads of one codebook.
@@ -189,6 +192,7 @@ impl Models {
             spam: required("spam", HeadKind::Multilabel)?,
             safeguarding: required("safeguarding", HeadKind::Multilabel)?,
             polarity: required("polarity", HeadKind::Multiclass)?,
+            spans: SpanHead::read(&manifest, encoder.width())?,
         };
         let codebook =
             heads.map(|heads| CodebookHeads::new(heads, &files.weights_sha256, encoder.width())).transpose()?;

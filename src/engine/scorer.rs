@@ -48,6 +48,8 @@ struct Places {
     attitude: usize,
     tone: usize,
     off_topic: usize,
+    /// The span head, where there is one.
+    spans: Option<usize>,
     count: usize,
 }
 
@@ -140,11 +142,16 @@ impl Scorer {
         heads.extend(ordered.into_iter().flatten());
         let rows: Vec<(&LinearHead, usize)> =
             heads.iter().flat_map(|head| (0..head.labels.len()).map(move |label| (*head, label))).collect();
-        let columns = Packed::new(kernels::Path::fastest(), models.encoder.width(), rows.len(), |k, n| {
-            let (head, label) = rows[n];
-            head.weight_of(label)[k]
-        });
-        let bias = rows.iter().map(|(head, label)| head.bias_of(*label)).collect();
+        let spans = general.spans.as_ref();
+        let columns =
+            Packed::new(kernels::Path::fastest(), models.encoder.width(), rows.len() + spans.iter().len(), |k, n| {
+                match rows.get(n) {
+                    Some((head, label)) => head.weight_of(*label)[k],
+                    None => spans.map_or(0.0, |spans| spans.weight[k]),
+                }
+            });
+        let own = spans.map(|spans| spans.bias);
+        let bias = rows.iter().map(|(head, label)| head.bias_of(*label)).chain(own).collect();
         let places = Places {
             abuse: at[0],
             spam: at[1],
@@ -155,7 +162,8 @@ impl Scorer {
             attitude: at[6],
             tone: at[7],
             off_topic: at[8],
-            count,
+            spans: spans.map(|_| count),
+            count: count + spans.iter().len(),
         };
         let encoder = Arc::clone(&models.encoder).worker();
         let extras = models.extras.iter().map(|extra| Arc::clone(extra).worker()).collect();
@@ -363,18 +371,27 @@ impl Scorer {
         combined
     }
 
+    /// The words that carry abuse, by the span head, as a token range.
+    fn marked(&self, reading: &Reading, text: &TextLogits) -> Option<(usize, usize)> {
+        let (head, column) = self.models.general.spans.as_ref().zip(self.places.spans)?;
+        let logits = text.of_tokens(column);
+        Carrier { tokens: &text.tokens, logits: &logits, sentences: &reading.sentences }.marked(head.mark_from)
+    }
+
     fn signals(&self, reading: &Reading, text: &TextLogits) -> Signals {
         let mut signals = Signals::default();
         let combined = self.combine(reading, text);
         let logits = |name: &str| combined.iter().find(|(head, _)| *head == name).map(|(_, logits)| logits.as_slice());
         let general = &self.models.general;
+        let marked = self.marked(reading, text);
         for (name, head, place) in [
             ("abuse", &general.abuse, self.places.abuse),
             ("spam", &general.spam, self.places.spam),
             ("safeguarding", &general.safeguarding, self.places.safeguarding),
         ] {
             if let Some(logits) = logits(name) {
-                attributes(reading, text, head, place, logits, &mut signals);
+                let marked = marked.filter(|_| name == "abuse");
+                attributes(reading, text, head, place, logits, marked, &mut signals);
             }
         }
         signals.polarity =
@@ -453,13 +470,15 @@ impl SentenceWords {
     }
 }
 
-/// Attributes of a multilabel head, each with the part of the text that carries it.
+/// Attributes of a multilabel head, each with the part of the text that carries it: `marked`,
+/// where somebody has looked for it.
 fn attributes(
     reading: &Reading,
     text: &TextLogits,
     head: &LinearHead,
     place: usize,
     logits: &[f32],
+    marked: Option<(usize, usize)>,
     signals: &mut Signals,
 ) {
     for (label, probability) in head.probabilities(logits).into_iter().enumerate() {
@@ -469,7 +488,7 @@ fn attributes(
         let part = if attribute == Attribute::Safeguarding {
             carrier.sentences(head.even_logit(label))
         } else {
-            carrier.words()
+            marked.or_else(|| carrier.words())
         };
         let span = part.and_then(|part| original(reading, &carrier, part));
         signals.attributes.insert(attribute, Score { probability, span });
@@ -610,6 +629,55 @@ mod tests {
         let signals = scorer.score(&[&plain, &ends_badly]);
         let toxic = |at: usize| signals[at].attributes[&Attribute::Toxic].probability.get();
         assert!(toxic(1) > toxic(0) + 0.2, "{} then {}", toxic(0), toxic(1));
+    }
+
+    /// Sentences of 3,000 words and more, none of them about anything but a meeting.
+    fn minutes() -> Vec<String> {
+        let who = ["The chair", "A resident", "The treasurer", "Our ward councillor", "The youth worker"];
+        let what = ["spoke about the new timetable", "thanked the volunteers", "asked for a larger hall"];
+        let when = ["on Monday evening", "after the break", "before the vote", "at the end"];
+        (0..360).map(|at| format!("{} {} {}, item {at}. ", who[at % 5], what[at / 5 % 3], when[at / 15 % 4])).collect()
+    }
+
+    #[test]
+    fn a_disclosure_is_found_at_any_place_of_a_text_of_3000_words() {
+        let disclosure = "My stepdad hits me when mum is at work and I am scared to go home. ";
+        let models = models(Instructions::fastest());
+        let escalate = models.manifest.operating_point("safeguarding", "escalate").unwrap();
+        let mut scorer = Scorer::new(models);
+        let sentences = minutes();
+        assert!(sentences.concat().split_whitespace().count() >= 3_000);
+        let mut hidden = |place: Option<usize>| {
+            let mut all = sentences.clone();
+            if let Some(place) = place {
+                all.insert(place, disclosure.to_owned());
+            }
+            let text = all.concat();
+            let score = scorer.score(&[&reading(&text)])[0].attributes[&Attribute::Safeguarding];
+            (score.probability.get(), score.span.map(|span| span.slice(&text).to_owned()).unwrap_or_default())
+        };
+        let (without, _) = hidden(None);
+        assert!(without < escalate, "{without}");
+        // The edges of the text, its middle, and neighbouring places, of which some straddle two windows.
+        for place in [0, 1, 40, 120, 121, 122, 123, 124, 125, 126, 180, 299, 359, 360] {
+            let (probability, carried_by) = hidden(Some(place));
+            assert!(probability >= escalate, "at {place}: {probability}");
+            assert!(carried_by.contains("My stepdad hits me"), "at {place}: {carried_by}");
+        }
+    }
+
+    #[test]
+    fn opinion_on_a_long_text_is_that_of_its_larger_part() {
+        let mut scorer = Scorer::new(models(Instructions::fastest()));
+        let praise = "This is wonderful and we love every part of it, thank you so much. ";
+        let complaint = "This is awful and we hate every part of it, what a waste. ";
+        let mut likely = |text: String| {
+            let polarity = scorer.score(&[&reading(&text)])[0].polarity.clone().unwrap();
+            polarity.of(Polarity::Positive).get() - polarity.of(Polarity::Negative).get()
+        };
+        let mostly_glad = likely(format!("{}{}", praise.repeat(60), complaint.repeat(6)));
+        let mostly_cross = likely(format!("{}{}", praise.repeat(6), complaint.repeat(60)));
+        assert!(mostly_glad > 0.3 && mostly_cross < -0.3, "{mostly_glad}, {mostly_cross}");
     }
 
     #[test]

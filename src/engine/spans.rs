@@ -4,8 +4,57 @@
 //! the mean of its tokens' own logits: these contributions are exact, not an
 //! approximation laid over the model.
 
+use safetensors::{Dtype, SafeTensors};
+
+use super::manifest::ManifestFile;
 use super::windows::Token;
 use crate::domain::score::Span;
+use crate::pipeline::ports::EngineError;
+
+/// One direction in the token vectors, learnt from words that people marked as what makes a
+/// comment toxic. A head's own contributions say which words move it, and around an insult
+/// those are often its neighbours; this says which words people would point at.
+pub struct SpanHead {
+    /// One weight for each number of a token's vector.
+    pub weight: Vec<f32>,
+    /// Added to every token's logit.
+    pub bias: f32,
+    /// The logit from which a word is marked.
+    pub mark_from: f32,
+}
+
+impl SpanHead {
+    /// Reads the head, if the manifest names one.
+    ///
+    /// # Errors
+    /// A file that is missing or has another checksum, and one that belongs to another encoder.
+    pub fn read(manifest: &ManifestFile, width: usize) -> Result<Option<Self>, EngineError> {
+        let Some(files) = &manifest.manifest.spans else { return Ok(None) };
+        let bad = |problem: String| EngineError::Models {
+            path: manifest.folder.join(&files.weights).display().to_string(),
+            problem,
+        };
+        if !files.encoder_sha256.eq_ignore_ascii_case(&manifest.manifest.encoder.weights_sha256) {
+            let problem = "was trained on another encoder than this one: run `python models/training/train.py spans`";
+            return Err(bad(problem.to_owned()));
+        }
+        let bytes = manifest.load(&files.weights, &files.weights_sha256)?;
+        let tensors =
+            SafeTensors::deserialize(&bytes).map_err(|error| bad(format!("not a safetensors file: {error}")))?;
+        let tensor = tensors.tensor("toxic").map_err(|_| bad("tensor `toxic` is missing".to_owned()))?;
+        // The bias stands behind the weights.
+        if tensor.shape() != [width + 1] || tensor.dtype() != Dtype::F32 {
+            return Err(bad(format!("tensor `toxic` is not F32 of [{}]", width + 1)));
+        }
+        let mut weight: Vec<f32> =
+            tensor.data().as_chunks::<4>().0.iter().map(|one| f32::from_le_bytes(*one)).collect();
+        if weight.iter().any(|number| !number.is_finite()) {
+            return Err(bad("tensor `toxic` holds a number that is not finite".to_owned()));
+        }
+        let bias = weight.pop().unwrap_or_default();
+        Ok(Some(Self { weight, bias, mark_from: files.mark_from }))
+    }
+}
 
 /// Logits of the tokens of one text for one label, with the sentence of each token.
 pub struct Carrier<'a> {
@@ -87,7 +136,7 @@ impl Carrier<'_> {
                 (best, best_sum) = ((run_start, at + 1), run_sum);
             }
         }
-        let joined = |left: usize| self.tokens[left].span.end == self.tokens[left + 1].span.start;
+        let joined = |left: usize| self.tokens[left + 1].continues;
         while best.0 > start && joined(best.0 - 1) {
             best.0 -= 1;
         }
@@ -95,6 +144,39 @@ impl Carrier<'_> {
             best.1 += 1;
         }
         Some(best)
+    }
+
+    /// The run of neighbouring words of which each reaches `from` in its highest piece, and which
+    /// lies above it most in sum; else the highest word alone. As a token range.
+    pub fn marked(&self, from: f32) -> Option<(usize, usize)> {
+        let mut best: Option<((usize, usize), f32)> = None;
+        let mut run: Option<((usize, usize), f32)> = None;
+        let mut highest: Option<((usize, usize), f32)> = None;
+        let better = |found: &Option<(_, f32)>, value: f32| found.as_ref().is_none_or(|(_, known)| value > *known);
+        let mut start = 0;
+        while start < self.tokens.len() {
+            let end = self.word_end(start);
+            let logit = self.logits[start..end].iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            if better(&highest, logit) {
+                highest = Some(((start, end), logit));
+            }
+            run = (logit >= from).then(|| match run {
+                Some(((first, _), sum)) => ((first, end), sum + logit - from),
+                None => ((start, end), logit - from),
+            });
+            if let Some((_, sum)) = run
+                && better(&best, sum)
+            {
+                best = run;
+            }
+            start = end;
+        }
+        best.or(highest).map(|(range, _)| range)
+    }
+
+    /// One past the last piece of the word that begins at `start`.
+    fn word_end(&self, start: usize) -> usize {
+        start + 1 + self.tokens[start + 1..].iter().take_while(|token| token.continues).count()
     }
 
     /// The characters of a token range, in the judged text.
@@ -109,7 +191,7 @@ mod tests {
     use super::*;
 
     fn tokens(count: usize) -> Vec<Token> {
-        (0..count).map(|at| Token { id: 0, span: Span { start: at * 3, end: at * 3 + 2 } }).collect()
+        (0..count).map(|at| Token { id: 0, span: Span { start: at * 3, end: at * 3 + 2 }, continues: false }).collect()
     }
 
     #[test]
@@ -139,10 +221,21 @@ mod tests {
     }
 
     #[test]
+    fn the_strongest_run_of_marked_words_is_taken_and_a_word_is_never_torn() {
+        let mut tokens = tokens(7);
+        tokens[3].continues = true;
+        let check = |logits: &[f32; 7], from| Carrier { tokens: &tokens, logits, sentences: &[] }.marked(from);
+        assert_eq!(check(&[1.0, -1.0, 2.0, -9.0, 2.0, -1.0, 3.5], 0.0), Some((2, 5)));
+        assert_eq!(check(&[1.0, -1.0, 0.5, -9.0, 0.5, -1.0, 3.5], 0.0), Some((6, 7)));
+        assert_eq!(check(&[-4.0, -3.0, -2.0, -1.0, -5.0, -6.0, -7.0], 0.0), Some((2, 4)), "none reaches the mark");
+    }
+
+    #[test]
     fn no_tokens_carry_nothing() {
         let carrier = Carrier { tokens: &[], logits: &[], sentences: &[] };
         assert_eq!(carrier.sentences(0.0), None);
         assert_eq!(carrier.words(), None);
+        assert_eq!(carrier.marked(0.0), None);
         assert_eq!(carrier.best_sentence(1), None);
     }
 }

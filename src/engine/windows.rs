@@ -11,6 +11,8 @@ pub struct Token {
     pub id: u32,
     /// Its characters in the judged text.
     pub span: Span,
+    /// Whether it goes on with the word of the piece before it.
+    pub continues: bool,
 }
 
 /// The word pieces of a text. A text that the tokeniser refuses gives none,
@@ -23,7 +25,12 @@ pub fn tokenize(tokenizer: &Tokenizer, text: &str) -> Vec<Token> {
         .get_ids()
         .iter()
         .zip(encoding.get_offsets())
-        .map(|(id, (start, end))| Token { id: *id, span: Span { start: *start, end: *end } })
+        .zip(encoding.get_tokens())
+        .map(|((id, (start, end)), piece)| Token {
+            id: *id,
+            span: Span { start: *start, end: *end },
+            continues: piece.starts_with("##"),
+        })
         .collect()
 }
 

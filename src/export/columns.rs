@@ -59,7 +59,7 @@ pub const RESPONSES: &[Column] = &[
     ),
     (
         "status_by",
-        "Rule of the policy that decided; built-in where it is not in the policy file",
+        "Rule of the policy that decided; built-in where it is not in the policy file; (first stage) behind it where plain spam never reached the encoder",
         "text",
         "",
         "insult-hold",

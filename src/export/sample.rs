@@ -92,6 +92,7 @@ pub fn rulebook(themes: Option<usize>) -> Rulebook {
         heads: None,
         languages: vec!["en".to_owned()],
         model_version: "2026-03".to_owned(),
+        first_stage: false,
         off_topic_from: Some(p(0.7)),
         version: PipelineVersion("3f9c2b7d10aa".to_owned()),
     }

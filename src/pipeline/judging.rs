@@ -9,9 +9,9 @@ use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::identity::judged_hash;
-use super::intake::{IntakeLimits, admit};
+use super::intake::admit;
 use super::ports::{Arrival, Delivery, EngineError, Judge, Judged, Recorded, Settlement, Store, StoreError};
-use super::worker::Progress;
+use super::worker::{Progress, WorkerDeps};
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
 use crate::domain::rulebook::PipelineVersion;
@@ -22,7 +22,7 @@ use crate::telemetry::spans::{Kind, Span};
 /// Pause before the engine is tried again.
 pub(super) const ENGINE_PAUSE_MS: u64 = 5_000;
 const STORE_BUSY_PAUSE_MS: u64 = 1_000;
-/// For what only another binary or another rulebook mends.
+/// For what only a person mends.
 const OUTDATED_PAUSE_MS: u64 = 60_000;
 const LONGEST_PAUSE_MS: u64 = 300_000;
 
@@ -55,7 +55,7 @@ impl Failure {
                 Settlement::Retry { after_ms: ENGINE_PAUSE_MS, counts: false }
             }
             Self::Store(StoreError::Busy(_)) => Settlement::Retry { after_ms: STORE_BUSY_PAUSE_MS, counts: false },
-            Self::Store(StoreError::NewerSchema { .. } | StoreError::OtherRulebook { .. }) => {
+            Self::Store(StoreError::Refused(_) | StoreError::NewerSchema { .. } | StoreError::OtherRulebook { .. }) => {
                 Settlement::Retry { after_ms: OUTDATED_PAUSE_MS, counts: false }
             }
             // 1 s, 2 s, 4 s ... up to 5 minutes: with 20 attempts over an hour until parked.
@@ -75,9 +75,12 @@ impl Failure {
             Self::Undecodable(_)
             | Self::NoRulebook(_)
             | Self::Engine(EngineError::Models { .. } | EngineError::Stopped(_))
-            | Self::Store(StoreError::Busy(_) | StoreError::NewerSchema { .. } | StoreError::OtherRulebook { .. }) => {
-                false
-            }
+            | Self::Store(
+                StoreError::Busy(_)
+                | StoreError::Refused(_)
+                | StoreError::NewerSchema { .. }
+                | StoreError::OtherRulebook { .. },
+            ) => false,
         }
     }
 }
@@ -169,12 +172,8 @@ impl Ready {
 
 /// Judges and stores a batch; a failure that one comment may cause is narrowed
 /// down to that comment.
-pub(super) async fn judge_and_record(
-    judge: &Arc<dyn Judge>,
-    store: &dyn Store,
-    limits: &IntakeLimits,
-    deliveries: Vec<Delivery>,
-) -> Outcome {
+pub(super) async fn judge_and_record(deps: &WorkerDeps, deliveries: Vec<Delivery>) -> Outcome {
+    let (judge, store, limits) = (&deps.judge, &*deps.store, &deps.settings.limits);
     let mut outcome = Outcome::default();
     let mut batch = Vec::with_capacity(deliveries.len());
     let mut failed = Vec::new();
@@ -210,7 +209,7 @@ pub(super) async fn judge_and_record(
     if batch.is_empty() {
         return outcome;
     }
-    let Err(failure) = try_batch(judge, store, &batch, &mut outcome).await else {
+    let Err(failure) = try_batch(deps, &batch, &mut outcome).await else {
         return outcome;
     };
     if !failure.may_be_one_comment() {
@@ -221,7 +220,7 @@ pub(super) async fn judge_and_record(
     let mut rest = batch.as_slice();
     while let Some((one, after)) = rest.split_first() {
         let alone = std::slice::from_ref(one);
-        match try_batch(judge, store, alone, &mut outcome).await {
+        match try_batch(deps, alone, &mut outcome).await {
             Ok(()) => {}
             Err(failure) if failure.may_be_one_comment() => {
                 outcome.fail(one, &failure);
@@ -250,13 +249,13 @@ fn fail_all(batch: &[Ready], failure: Failure, outcome: &mut Outcome) {
     }
 }
 
-async fn try_batch(
-    judge: &Arc<dyn Judge>,
-    store: &dyn Store,
-    batch: &[Ready],
-    outcome: &mut Outcome,
-) -> Result<(), Failure> {
-    let (assessments, fresh) = assess(judge, store, batch).await?;
+async fn try_batch(deps: &WorkerDeps, batch: &[Ready], outcome: &mut Outcome) -> Result<(), Failure> {
+    let (assessments, fresh) = if deps.settings.reuse {
+        assess(&deps.judge, &*deps.store, batch).await?
+    } else {
+        let comments = batch.iter().map(|ready| ready.comment.clone()).collect();
+        (judge_whole(&deps.judge, comments).await?, batch.len() as u64)
+    };
     let judged: Vec<Judged> = batch
         .iter()
         .zip(assessments)
@@ -267,7 +266,7 @@ async fn try_batch(
             trace: ready.trace(),
         })
         .collect();
-    let recorded = store.record(&judged).await.map_err(Failure::Store)?;
+    let recorded = deps.store.record(&judged).await.map_err(Failure::Store)?;
     outcome.progress.judged += fresh;
     outcome.progress.reused += batch.len() as u64 - fresh;
     for (ready, recorded) in batch.iter().zip(recorded) {
@@ -317,11 +316,7 @@ async fn assess(judge: &Arc<dyn Judge>, store: &dyn Store, batch: &[Ready]) -> R
     let fresh = missing.len() as u64;
     if !missing.is_empty() {
         let comments: Vec<Comment> = missing.iter().map(|at| batch[*at].comment.clone()).collect();
-        let made = judge_apart(judge, comments).await?;
-        if made.len() != missing.len() {
-            let why = format!("gave {} assessments for {} comments", made.len(), missing.len());
-            return Err(Failure::Engine(EngineError::Stopped(why)));
-        }
+        let made = judge_whole(judge, comments).await?;
         known.extend(missing.iter().map(|at| (&batch[*at].version, hashes[*at].as_str())).zip(made));
     }
     let assessments = batch
@@ -339,6 +334,17 @@ async fn assess(judge: &Arc<dyn Judge>, store: &dyn Store, batch: &[Ready]) -> R
         })
         .collect();
     Ok((assessments, fresh))
+}
+
+/// One assessment for each comment, or a failure.
+async fn judge_whole(judge: &Arc<dyn Judge>, comments: Vec<Comment>) -> Result<Vec<Assessment>, Failure> {
+    let count = comments.len();
+    let made = judge_apart(judge, comments).await?;
+    if made.len() == count {
+        return Ok(made);
+    }
+    let why = format!("gave {} assessments for {count} comments", made.len());
+    Err(Failure::Engine(EngineError::Stopped(why)))
 }
 
 /// Runs the judge in a task of its own, so that its panic ends that task and no more.

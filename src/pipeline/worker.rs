@@ -58,11 +58,13 @@ pub struct WorkerSettings {
     pub renew_ms: u64,
     /// What a comment may be.
     pub limits: IntakeLimits,
+    /// Whether the judgement of an equal text is taken again.
+    pub reuse: bool,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { batch: 64, idle_ms: 100, renew_ms: 20_000, limits: IntakeLimits::default() }
+        Self { batch: 64, idle_ms: 100, renew_ms: 20_000, limits: IntakeLimits::default(), reuse: true }
     }
 }
 
@@ -277,7 +279,7 @@ async fn work(deps: &WorkerDeps, tags: &[i64], deliveries: Vec<Delivery>) -> Out
     };
     // Both are polled all the time: the one may hold the connection that the other waits for.
     tokio::select! {
-        outcome = judge_and_record(&deps.judge, &*deps.store, &deps.settings.limits, deliveries) => outcome,
+        outcome = judge_and_record(deps, deliveries) => outcome,
         () = renewing => Outcome::default(),
     }
 }

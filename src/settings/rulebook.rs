@@ -19,7 +19,12 @@ use crate::pipeline::ports::EngineError;
 
 /// Changes whenever the judging code gives another answer to the same text,
 /// models and settings, so that cached judgements are not mixed.
-pub(super) const JUDGING_CODE: &str = "3";
+const JUDGING_CODE: &str = "3";
+
+/// The judging code's version as a rulebook names it.
+pub(super) fn judging_code(first_stage: bool) -> String {
+    if first_stage { format!("{JUDGING_CODE}, first stage") } else { JUDGING_CODE.to_owned() }
+}
 
 /// The texts of a consultation's files.
 #[derive(Clone, Debug)]
@@ -169,7 +174,8 @@ pub fn load_consultation(files: &RulebookFiles) -> Result<Consultation, Problems
 }
 
 /// Checks a consultation's files against the models and makes one rulebook of them.
-pub fn load_rulebook(files: &RulebookFiles, manifest: &ManifestFile) -> Result<Rulebook, Problems> {
+/// `first_stage` says whether it may settle plain spam, where the models have it.
+pub fn load_rulebook(files: &RulebookFiles, manifest: &ManifestFile, first_stage: bool) -> Result<Rulebook, Problems> {
     let mut problems = Problems::default();
     let name = |file: &str| format!("{}/{file}", files.origin);
     let heads = files.heads(&mut problems);
@@ -191,12 +197,15 @@ pub fn load_rulebook(files: &RulebookFiles, manifest: &ManifestFile) -> Result<R
     let off_topic_from = heads.as_ref().and_then(|heads| Probability::new(*heads.points.get("off_topic")?));
     let problems = problems;
     let Some(consultation) = consultation else { return Err(problems) };
-    let version = version(files, manifest, heads.as_ref(), &policy.extra_scorers);
+    // What a model of the operator's own says of a comment must not go unheard.
+    let first_stage = first_stage && manifest.manifest.first_stage.is_some() && policy.extra_scorers.is_empty();
+    let version = version(files, manifest, heads.as_ref(), &policy.extra_scorers, first_stage);
     let rulebook = Rulebook {
         policy,
         languages: manifest.manifest.encoder.languages.clone(),
         model_version: manifest.manifest.version.clone(),
         off_topic_from,
+        first_stage,
         version,
         codebook,
         heads: heads.map(Arc::new),
@@ -235,10 +244,12 @@ fn version(
     manifest: &ManifestFile,
     heads: Option<&TrainedHeads>,
     extras: &[ExtraScorer],
+    first_stage: bool,
 ) -> PipelineVersion {
     let mut hash = Sha256::new();
     let heads = heads.map_or("", |heads| heads.sha256.as_str());
-    let parts = [JUDGING_CODE, &manifest.sha256, &files.policy, files.codebook.as_deref().unwrap_or(""), heads];
+    let code = judging_code(first_stage);
+    let parts = [code.as_str(), &manifest.sha256, &files.policy, files.codebook.as_deref().unwrap_or(""), heads];
     for part in parts.into_iter().chain(extras.iter().map(|extra| extra.sha256.as_str())) {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());

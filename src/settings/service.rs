@@ -7,8 +7,9 @@ use toml::{Table, Value};
 
 use super::keys::{Keys, Problems, parse};
 use super::rabbitmq::RabbitSettings;
+use super::store::StoreSettings;
 use crate::domain::score::Probability;
-use crate::engine::choice::{Device, EngineChoice, HAS_RUST_BERT, WITHOUT_RUST_BERT};
+use crate::engine::choice::{CheapFirst, Device, EngineChoice, HAS_RUST_BERT, WITHOUT_RUST_BERT};
 use crate::wire::incoming::FieldMap;
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -20,14 +21,16 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
-    /// The SQLite file; `None` puts it into the output folder.
-    pub store_path: Option<PathBuf>,
+    /// Where the store is; nothing puts it into the output folder.
+    pub store: StoreSettings,
     /// Models folder; `None` searches.
     pub models_folder: Option<PathBuf>,
     /// Folder of consultation folders; `None` is `./config`, else compiled in.
     pub consultations_folder: Option<PathBuf>,
     /// Which encoder runs, and on what.
     pub engine: EngineChoice,
+    /// What is done before a text goes to the encoder.
+    pub cheap_first: CheapFirst,
     /// The consultation folder whose rulebook looks on.
     pub shadow_folder: Option<PathBuf>,
     /// Models of the rulebook that looks on; `None` is those of the active one.
@@ -101,12 +104,12 @@ impl Settings {
             keys.finish();
             found
         };
-        let store_path = one_path("store", "path");
         let models_folder = one_path("models", "folder");
         let consultations_folder = one_path("consultations", "folder");
         let otlp_url = one_path("tracing", "otlp_url").map(|url| url.to_string_lossy().into_owned());
 
-        let engine = read_engine(&section("engine"), file, problems);
+        let (engine, cheap_first) = read_engine(&section("engine"), file, problems);
+        let store = StoreSettings::read(&section("store"), file, problems);
         let table = section("shadow");
         let mut keys = Keys::new(&table, file, "shadow", problems);
         let (shadow_folder, shadow_models) = (path(keys.text("consultation")), path(keys.text("models")));
@@ -144,10 +147,11 @@ impl Settings {
         Some(Self {
             listen: listen?,
             max_body_bytes: max_body_bytes? as usize,
-            store_path,
+            store: store?,
             models_folder,
             consultations_folder,
             engine: engine?,
+            cheap_first: cheap_first?,
             shadow_folder,
             shadow_models,
             shadow_sample: shadow_sample?,
@@ -167,8 +171,15 @@ impl Settings {
     }
 }
 
-fn read_engine(table: &Table, file: &str, problems: &mut Problems) -> Option<EngineChoice> {
+fn read_engine(table: &Table, file: &str, problems: &mut Problems) -> (Option<EngineChoice>, Option<CheapFirst>) {
     let mut keys = Keys::new(table, file, "engine", problems);
+    let cheap_first = keys.choice("cheap_first", &CheapFirst::KINDS);
+    let engine = read_choice(&mut keys);
+    keys.finish();
+    (engine, cheap_first.as_deref().and_then(CheapFirst::from_key))
+}
+
+fn read_choice(keys: &mut Keys<'_, '_>) -> Option<EngineChoice> {
     let kind = keys.choice("kind", &EngineChoice::KINDS);
     let device = keys.required_text("device").and_then(|text| {
         let device = Device::from_key(&text);
@@ -177,7 +188,7 @@ fn read_engine(table: &Table, file: &str, problems: &mut Problems) -> Option<Eng
         }
         device
     });
-    let choice = match (kind?.as_str(), device?) {
+    match (kind?.as_str(), device?) {
         ("rust-bert", _) if !HAS_RUST_BERT => {
             keys.wrong("kind", format!("is `rust-bert`, and {WITHOUT_RUST_BERT}"));
             None
@@ -188,9 +199,7 @@ fn read_engine(table: &Table, file: &str, problems: &mut Problems) -> Option<Eng
             keys.wrong("device", format!("is `{device}`, and the {kind} engine runs on `cpu` only; `rust-bert` can"));
             None
         }
-    };
-    keys.finish();
-    choice
+    }
 }
 
 /// Puts a file's values over the defaults; a key or section that no default has is a problem.
@@ -246,7 +255,7 @@ mod tests {
     fn the_shipped_defaults_are_valid() {
         let settings = Settings::load(None, &|_| None).unwrap();
         assert!(settings.listen.ip().is_loopback());
-        assert_eq!(settings.store_path, None);
+        assert_eq!((settings.store.path, settings.store.url), (None, None));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::keys::Problems;
-use super::rulebook::{HeadFiles, JUDGING_CODE, RulebookFiles};
+use super::rulebook::{HeadFiles, RulebookFiles, judging_code};
 use crate::domain::rulebook::{Rulebook, RulebookParts, RulebookSnapshot};
 use crate::engine::manifest::ManifestFile;
 use crate::engine::trained;
@@ -35,7 +35,7 @@ pub fn snapshot(
         (None, _) => BTreeMap::new(),
     };
     let parts = RulebookParts {
-        judging_code: JUDGING_CODE.to_owned(),
+        judging_code: judging_code(rulebook.first_stage),
         policy,
         codebook,
         // Of the active version alone: others may lie beside it.

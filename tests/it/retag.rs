@@ -71,6 +71,7 @@ fn rulebook() -> Rulebook {
         languages: vec!["en".to_owned()],
         model_version: "1".to_owned(),
         off_topic_from: None,
+        first_stage: false,
         version: PipelineVersion("v2".to_owned()),
     }
 }

@@ -17,7 +17,7 @@ use lapin::{Channel, Confirmation};
 use super::clock::{Stopwatch, Took};
 use super::line::{comments, encoder_alone};
 use super::texts::texts;
-use crate::app::{LineJudge, Storage};
+use crate::app::{LineJudge, Storage, StorePlace};
 use crate::broker::rabbitmq::{Lane, RabbitConfig, RabbitPublisher, RabbitQueue, short};
 use crate::cli::Failure;
 use crate::domain::assessment::Assessment;
@@ -187,8 +187,12 @@ impl BrokerBench<'_> {
         let result = async {
             let (clock, pulse, shutdown) = (Clock::system(), Pulse::default(), Shutdown::new());
             let queue = RabbitQueue::subscribe(Arc::clone(config), clock.clone(), pulse.clone()).await?;
-            let storage =
-                Storage::beside(Arc::new(queue.only(Lane::Work)), clock.clone(), &folder.join("bench.db")).await?;
+            let storage = Storage::beside(
+                Arc::new(queue.only(Lane::Work)),
+                clock.clone(),
+                &StorePlace::File(folder.join("bench.db")),
+            )
+            .await?;
             let mut deps = storage.worker(judge, self.settings);
             deps.settings.idle_ms = 1;
             deps.settings.batch = usize::from(PREFETCH) / 4;

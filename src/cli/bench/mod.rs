@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -49,6 +50,9 @@ pub struct Arguments {
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
+    /// Write the tables as a page of the documentation too
+    #[arg(long, value_name = "FILE", conflicts_with = "amqp")]
+    markdown: Option<PathBuf>,
     /// Measure on RabbitMQ instead: the worker loop with a stub engine against a bare client
     /// [without URL: as rabbitmq.url says]
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
@@ -121,6 +125,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     };
     let begun = clock::Stopwatch::start()?;
     let mut found = serde_json::Map::new();
+    let mut pages = String::new();
     for part in Part::value_variants().iter().filter(|part| arguments.only.is_empty() || arguments.only.contains(part))
     {
         let table = match part {
@@ -130,6 +135,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             Part::Line => line::measure(arguments, &line),
             Part::Floods => line::floods(arguments, &line),
         }?;
+        pages += &table.markdown();
         if arguments.json {
             found.insert(table.key.to_owned(), table.json());
         } else {
@@ -139,6 +145,21 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let took = begun.took()?;
     // Of this process alone: while a peer has its turn it waits.
     let (processor_s, wall_s) = (took.processor.as_secs_f64(), took.wall.as_secs_f64());
+    if let Some(path) = &arguments.markdown {
+        let end = clock::load().map_or_else(String::new, |load| format!(", {load} at the end"));
+        let page = format!(
+            "# Performance\n\nWritten by `moothall bench --markdown`; do not edit. {processor}, {cores} cores{load}{end}; moothall {}, \
+             models {}; {} comments of each kind and round, median of {} rounds, ± half of their spread. What is compared was \
+             measured in the same run and in turns, per second of processor time, which stays steady where others use the \
+             machine too; what is on the wall clock (first answer, p50, p99) does not.\n\n{}\n",
+            env!("CARGO_PKG_VERSION"),
+            rulebook.model_version,
+            arguments.comments,
+            arguments.rounds,
+            pages.trim_end()
+        );
+        std::fs::write(path, page).with_context(|| path.display().to_string())?;
+    }
     if arguments.json {
         let about = json!({
             "version": env!("CARGO_PKG_VERSION"), "models": rulebook.model_version, "processor": processor,

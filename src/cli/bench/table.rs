@@ -97,6 +97,30 @@ impl fmt::Display for Table {
 }
 
 impl Table {
+    /// For a page of the documentation.
+    pub fn markdown(&self) -> String {
+        let mut lines = vec![format!("## {}", self.title), String::new()];
+        if !self.rows.is_empty() {
+            lines.push(format!("| | {} |", self.columns.join(" | ")));
+            lines.push(format!("|---|{}", "---:|".repeat(self.columns.len())));
+        }
+        for (name, figures) in &self.rows {
+            let shown = figures.iter().map(|figure| figure.map_or_else(|| "-".to_owned(), |figure| figure.to_string()));
+            lines.push(format!("| {name} | {} |", shown.collect::<Vec<_>>().join(" | ")));
+        }
+        if !self.bars.is_empty() {
+            lines.extend(["", "| bar | measured | wanted | |", "|---|---:|---:|---|"].map(str::to_owned));
+        }
+        for bar in &self.bars {
+            let side = if bar.at_least { "at least" } else { "at most" };
+            let end = if bar.is_met() { "met" } else { "missed" };
+            lines.push(format!("| {} | {} | {side} {} | {end} |", bar.what, number(bar.measured), number(bar.wanted)));
+        }
+        lines.push(String::new());
+        lines.extend(self.notes.iter().cloned());
+        lines.join("\n").trim_end().to_owned() + "\n\n"
+    }
+
     /// For a program.
     pub fn json(&self) -> Value {
         let rows: Vec<Value> = self
@@ -156,6 +180,21 @@ mod tests {
         assert!(table.to_string().contains("speed: 1.10, at least 1.00: met"), "{table}");
         assert!(table.to_string().contains("memory: 301, at most 300: missed"), "{table}");
         assert_eq!(table.json()["bars"][1]["met"], false);
+    }
+
+    #[test]
+    fn a_page_holds_every_row_bar_and_note() {
+        let table = Table {
+            title: "Speed".to_owned(),
+            columns: vec!["a".to_owned(), "b".to_owned()],
+            rows: vec![("row".to_owned(), vec![None, Some(Figure { median: 12.34, spread: 0.1 })])],
+            bars: vec![Bar::at_least("ratio", 0.5, 1.0)],
+            notes: vec!["on one thread".to_owned()],
+            ..Table::default()
+        };
+        let expected = "## Speed\n\n| | a | b |\n|---|---:|---:|\n| row | - | 12.3 ± 5 % |\n\n| bar | measured | wanted | |\n\
+            |---|---:|---:|---|\n| ratio | 0.50 | at least 1.00 | missed |\n\non one thread\n\n";
+        assert_eq!(table.markdown(), expected);
     }
 
     #[test]

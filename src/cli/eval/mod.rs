@@ -196,7 +196,7 @@ impl<'a> Bench<'a> {
             return Ok(known);
         }
         let common = Common { consultation: consultation.clone(), ..self.common.clone() };
-        let (manifest, rulebook) = common.rulebook(self.settings)?;
+        let (manifest, rulebook) = common.full_rulebook(self.settings)?;
         let mildest = |label: &str| {
             let points = manifest.manifest.operating_points.get(label)?;
             points.values().copied().min_by(f32::total_cmp)
