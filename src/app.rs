@@ -154,14 +154,16 @@ pub fn rabbit_config(settings: &Settings, amqp: Option<&str>, defaults: Defaults
         }
     }
     names.check().map_err(|why| anyhow::anyhow!("rabbitmq.{why}"))?;
-    let pem = |path: &Option<PathBuf>, key: &str| path.as_deref().map(|path| read_text(path, key)).transpose();
-    let identity = pem(&set.client_cert_file, "rabbitmq.client_cert_file")?
-        .zip(pem(&set.client_key_file, "rabbitmq.client_key_file")?)
+    let pem = |path: &Option<PathBuf>, key: &str, holds: &str| {
+        path.as_deref().map(|path| read_pem(path, key, holds)).transpose()
+    };
+    let identity = pem(&set.client_cert_file, "rabbitmq.client_cert_file", "CERTIFICATE")?
+        .zip(pem(&set.client_key_file, "rabbitmq.client_key_file", "PRIVATE KEY")?)
         .map(|(certificate, key)| (certificate.into_bytes(), key.into_bytes()));
     let prefetch = if set.prefetch > 0 { set.prefetch } else { u16::try_from(settings.batch * 4).unwrap_or(u16::MAX) };
     Ok(RabbitConfig {
         url,
-        tls: Tls { ca: pem(&set.ca_file, "rabbitmq.ca_file")?, identity },
+        tls: Tls { ca: pem(&set.ca_file, "rabbitmq.ca_file", "CERTIFICATE")?, identity },
         names,
         mode: if set.declare { Mode::Declare } else { Mode::Check },
         prefetch,
@@ -210,6 +212,14 @@ pub fn webhook_caller(target: &Target, clock: &Clock) -> anyhow::Result<HttpCall
 
 fn read_text(path: &Path, key: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{key}: {}", path.display()))
+}
+
+/// A file without what it should hold would be taken without a word, and the broker blamed later.
+fn read_pem(path: &Path, key: &str, holds: &str) -> anyhow::Result<String> {
+    let text = read_text(path, key)?;
+    let begins = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{holds}-----"));
+    anyhow::ensure!(text.lines().any(begins), "{key}: {} holds no {} as PEM", path.display(), holds.to_lowercase());
+    Ok(text)
 }
 
 /// The key behind pseudonyms: from the environment (hex, or a file that holds

@@ -220,27 +220,33 @@ fn migrate_error(error: MigrateError) -> StoreError {
     }
 }
 
-/// Whether the file is only locked or full for now.
-fn is_busy(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::PoolTimedOut => true,
-        sqlx::Error::Database(database) => database
-            .code()
-            .and_then(|code| code.parse::<u32>().ok())
-            // Primary codes (the low byte): 5 busy, 6 locked, 13 full.
-            .is_some_and(|code| matches!(code & 0xff, 5 | 6 | 13)),
-        _ => false,
+/// How an error begins that only more space mends.
+pub const DISK_IS_FULL: &str = "the disk of the store is full";
+
+/// What is in the way for now and may pass, in words; `None` for anything else.
+fn passing(error: &sqlx::Error) -> Option<String> {
+    let code = match error {
+        sqlx::Error::PoolTimedOut => return Some(error.to_string()),
+        sqlx::Error::Database(database) => database.code()?.parse::<u32>().ok()?,
+        _ => return None,
+    };
+    // Primary codes are the low byte: 5 busy, 6 locked, 13 full. 778 is a write that the system refused.
+    match code & 0xff {
+        5 | 6 => Some(error.to_string()),
+        13 => Some(format!("{DISK_IS_FULL}: {error}")),
+        _ if code == 778 => Some(format!("{DISK_IS_FULL} or refuses: {error}")),
+        _ => None,
     }
 }
 
 /// The store's word for a database error.
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
 pub fn store_error(error: sqlx::Error) -> StoreError {
-    if is_busy(&error) { StoreError::Busy(error.to_string()) } else { StoreError::Failed(error.to_string()) }
+    passing(&error).map_or_else(|| StoreError::Failed(error.to_string()), StoreError::Busy)
 }
 
 /// The queue's word for a database error.
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
 pub fn queue_error(error: sqlx::Error) -> QueueError {
-    if is_busy(&error) { QueueError::Busy(error.to_string()) } else { QueueError::Failed(error.to_string()) }
+    passing(&error).map_or_else(|| QueueError::Failed(error.to_string()), QueueError::Busy)
 }

@@ -3,6 +3,8 @@
 //! Log fields are ids, counts, lengths and hashes; never a comment's text, an
 //! author, an address or a token.
 
+pub mod spans;
+
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -66,6 +68,12 @@ pub mod metric {
     pub const WEBHOOK_KEPT: &str = "moothall_webhook_parked";
     /// Age of the oldest waiting call's message, in seconds, by target and kind.
     pub const WEBHOOK_OLDEST_SECONDS: &str = "moothall_webhook_oldest_seconds";
+    /// Times that the machine's clock was set while this process watched.
+    pub const CLOCK_JUMPS: &str = "moothall_clock_jumps_total";
+    /// Spans that a collector has taken.
+    pub const SPANS_EXPORTED: &str = "moothall_spans_exported_total";
+    /// Spans that were dropped: the collector did not take them in time.
+    pub const SPANS_DROPPED: &str = "moothall_spans_dropped_total";
     /// Comments that a shadow rulebook has judged.
     pub const SHADOW_JUDGED: &str = "moothall_shadow_judged_total";
     /// Those of them in which a reader would see a difference from the current judgement.

@@ -142,7 +142,7 @@ fn judged(id: &str, text: &str, sequence: i64, verdict: Verdict) -> Judged {
         word_count: 1,
         pipeline_version: PipelineVersion("v1".to_owned()),
     };
-    Judged { comment, sequence, assessment }
+    Judged { comment, sequence, assessment, trace: None }
 }
 
 /// Everything that a store can hold, `count` comments of it.

@@ -434,3 +434,85 @@ fn the_walls_are_seen_where_they_are_broken() {
     assert_eq!(code("/* unsafe\n */ r\"unsafe\" 'a' b"), "\"\n\" \"\" \"\" b");
     assert!(code("fn f<'a>(x: &'a str) -> &'a str").contains("&'a str"));
 }
+
+/// Every text in the source, with line continuations and escapes as they are printed.
+fn source_texts() -> String {
+    let all: String = files("src", "rs").iter().map(|file| text(file)).collect();
+    let continued = Regex::new(r"\\\n\s*").unwrap();
+    continued.replace_all(&all, "").replace("\\\"", "\"")
+}
+
+#[test]
+fn every_sentence_that_the_runbook_quotes_is_said_by_the_source() {
+    let source = source_texts();
+    let fence = Regex::new(r"(?s)```text\n(.*?)```").unwrap();
+    let check = Regex::new(r"^(?:ok|warn|FAIL)  (\w[\w ]*?)(?:  |$)").unwrap();
+    let (mut wrong, mut quoted) = (Vec::new(), 0);
+    let pages = files("docs/runbook", "md");
+    assert!(pages.len() >= 18, "{pages:?}");
+    for page in pages {
+        let page_text = text(&page);
+        assert!(page_text.contains("**Comments.**") && page_text.contains("**Do.**"), "{page} leaves something out");
+        for block in fence.captures_iter(&page_text) {
+            for line in block[1].lines() {
+                let mut rest = line.trim();
+                if let Some(found) = check.captures(line) {
+                    if !source.contains(&format!("\"{}\"", &found[1])) {
+                        wrong.push(format!("{page}: doctor has no check `{}`", &found[1]));
+                    }
+                    rest = &line[found.get(0).unwrap().end()..];
+                }
+                let rest = rest.trim_start_matches("what to do: ");
+                // What differs from case to case is written as an ellipsis.
+                for piece in rest.split('…').map(|piece| piece.trim().trim_matches(['`', '.'])) {
+                    if piece.len() >= 4 {
+                        quoted += 1;
+                        if !source.contains(piece) {
+                            wrong.push(format!("{page}: nothing says `{piece}`"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(quoted > 60, "only {quoted} quotations were found");
+    assert!(wrong.is_empty(), "\n  {}", wrong.join("\n  "));
+}
+
+#[test]
+fn every_page_of_the_runbook_is_in_its_index() {
+    let index = text("docs/runbook.md");
+    for page in files("docs/runbook", "md") {
+        let link = page.trim_start_matches("docs/");
+        assert!(index.contains(&format!("]({link})")), "docs/runbook.md does not name {link}");
+    }
+}
+
+#[test]
+fn every_metric_that_is_named_anywhere_is_counted_and_every_counted_one_is_explained() {
+    let names: BTreeSet<String> = Regex::new(r#"pub const \w+: &str = "(moothall_\w+)""#)
+        .unwrap()
+        .captures_iter(&text("src/telemetry.rs"))
+        .map(|found| found[1].to_owned())
+        .collect();
+    assert!(names.len() > 20, "{names:?}");
+    let mut places = files("docs", "md");
+    for ending in ["json", "yaml", "yml", "md"] {
+        places.extend(files("packaging", ending));
+    }
+    places.push("README.md".to_owned());
+    // A metric and nothing that is merely called so: a secret's file, a database.
+    let named =
+        Regex::new(r"\bmoothall_(?:\w+_total|queue_\w+|outbox_\w+|broker_\w+|disclosures_\w+|webhook\w*)\b").unwrap();
+    let mut wrong = Vec::new();
+    for place in &places {
+        for found in named.find_iter(&text(place)) {
+            if !names.contains(found.as_str()) {
+                wrong.push(format!("{place} names {}, which nothing counts", found.as_str()));
+            }
+        }
+    }
+    let all: String = places.iter().map(|place| text(place)).collect();
+    wrong.extend(names.iter().filter(|name| !all.contains(*name)).map(|name| format!("{name} is explained nowhere")));
+    assert!(wrong.is_empty(), "\n  {}", wrong.join("\n  "));
+}

@@ -9,10 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::owners::{self, OwnerLock};
 use crate::domain::comment::{Comment, CommentId, CommentKey, ConsultationId, SourceName};
+use crate::domain::trace::Trace;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::identity::arrival_key;
 use crate::pipeline::ports::{
@@ -173,11 +175,46 @@ impl Leased {
             .map_err(|error| format!("not a comment at line {} column {}", error.line(), error.column()))?;
         wire.into_comment(&consultation, &source).map_err(|error| error.to_string())
     }
+
+    fn trace(&self) -> Option<Trace> {
+        // Most have none; it stands first.
+        let payload = self.payload.as_deref().filter(|payload| payload.starts_with("{\"traceparent\""))?;
+        let Traced { traceparent, tracestate } = serde_json::from_str(payload).ok()?;
+        Trace::read(&traceparent, tracestate.as_deref())
+    }
+}
+
+/// A comment as its row keeps it, with the trace that it came in beside its fields.
+fn payload(comment: &Comment, trace: Option<&Trace>) -> Result<String, serde_json::Error> {
+    let comment = CommentV1::from(comment);
+    let Some(trace) = trace else { return serde_json::to_string(&comment) };
+    let traced = Traced { traceparent: trace.parent(), tracestate: trace.state().map(str::to_owned) };
+    serde_json::to_string(&TracedComment { traced, comment })
+}
+
+#[derive(Serialize)]
+struct TracedComment {
+    #[serde(flatten)]
+    traced: Traced,
+    #[serde(flatten)]
+    comment: CommentV1,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Traced {
+    traceparent: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tracestate: Option<String>,
 }
 
 #[async_trait]
 impl Queue for EmbeddedQueue {
-    async fn publish_in(&self, lane: Lane, comments: &[Comment]) -> Result<Published, QueueError> {
+    async fn publish_in(
+        &self,
+        lane: Lane,
+        comments: &[Comment],
+        trace: Option<&Trace>,
+    ) -> Result<Published, QueueError> {
         if comments.is_empty() {
             return Ok(Published::default());
         }
@@ -186,8 +223,8 @@ impl Queue for EmbeddedQueue {
         let rows = comments
             .iter()
             .map(|comment| {
-                let payload = serde_json::to_string(&CommentV1::from(comment))
-                    .map_err(|error| QueueError::Failed(format!("write payload: {error}")))?;
+                let payload =
+                    payload(comment, trace).map_err(|error| QueueError::Failed(format!("write payload: {error}")))?;
                 Ok((comment, arrival_key(comment), payload))
             })
             .collect::<Result<Vec<_>, QueueError>>()?;
@@ -240,6 +277,7 @@ impl Queue for EmbeddedQueue {
                 attempt: row.deliveries as u32,
                 deaths: row.deaths as u32,
                 sequence: row.sequence,
+                trace: row.trace(),
             })
             .collect())
     }

@@ -288,6 +288,7 @@ async fn check_broker(config: &Arc<RabbitConfig>, limit: Duration, checks: &mut 
 fn stage(error: &BrokerError) -> &'static str {
     match error {
         BrokerError::Unreachable { .. } => "reach broker",
+        BrokerError::Tls { .. } => "broker TLS",
         BrokerError::TurnedAway { .. } => "log in",
         BrokerError::Forbidden(_) => "permission",
         BrokerError::Topology(_) | BrokerError::Missing(_) => "topology",

@@ -81,6 +81,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             Ok(())
         });
         lifecycle.run(lifecycle::signals()?).await?;
+        telemetry::spans::flush().await;
         tracing::info!("stopped; what was not judged waits for the next start");
         Ok(ExitCode::SUCCESS)
     })

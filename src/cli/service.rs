@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ use crate::pipeline::webhooks::{self, WebhookDeps, WebhookSettings};
 use crate::pipeline::worker::WorkerDeps;
 use crate::pipeline::{watch, worker};
 use crate::settings::Settings;
+use crate::telemetry;
 use crate::webhook::Target;
 use crate::wire::event::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
 use crate::wire::incoming::Defaults;
@@ -78,6 +80,9 @@ impl Service {
         let rulebook = Arc::new(rulebook);
         let webhooks = app::webhooks(&settings).map_err(Failure::Usage)?;
         warn_without_contact(&rulebook);
+        if let Some(url) = &settings.otlp_url {
+            telemetry::spans::start(url, "moothall").context("tracing.otlp_url")?;
+        }
         let pulse = Pulse::default();
         let consultation = &rulebook.consultation.id;
         let place = arguments.output.store(&settings)?;

@@ -204,6 +204,7 @@ async fn ping(settings: &Settings, only: Option<&str>) -> Result<ExitCode, Failu
             kind: PING.to_owned(),
             body: "{}".to_owned(),
             created_at_ms: clock.now_ms(),
+            trace: None,
         };
         pinged += 1;
         match app::webhook_caller(target, &clock)?.call(&message).await {

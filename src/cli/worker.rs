@@ -64,6 +64,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         service.announce();
         service.start(&mut lifecycle)?;
         lifecycle.run(lifecycle::signals()?).await?;
+        telemetry::spans::flush().await;
         tracing::info!("stopped; what was not judged went back to the broker");
         Ok(ExitCode::SUCCESS)
     })

@@ -13,3 +13,4 @@ pub mod policy;
 pub mod reading;
 pub mod rulebook;
 pub mod score;
+pub mod trace;

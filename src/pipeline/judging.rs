@@ -15,7 +15,9 @@ use super::worker::{Progress, WorkerDeps};
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
 use crate::domain::rulebook::PipelineVersion;
+use crate::domain::trace::Trace;
 use crate::telemetry::metric;
+use crate::telemetry::spans::{Kind, Span};
 
 /// Pause before the engine is tried again.
 pub(super) const ENGINE_PAUSE_MS: u64 = 5_000;
@@ -109,6 +111,9 @@ impl Outcome {
 
     fn fail(&mut self, ready: &Ready, failure: &Failure) {
         let key = &ready.comment.key;
+        if let Some(span) = ready.span.clone() {
+            span.end(Some(failure.to_string()));
+        }
         self.fail_tag(ready.tag, ready.attempt, failure, key.id.as_str());
     }
 
@@ -167,6 +172,15 @@ struct Ready {
     sequence: i64,
     comment: Comment,
     version: PipelineVersion,
+    trace: Option<Trace>,
+    span: Option<Span>,
+}
+
+impl Ready {
+    /// What goes out with the judgement: our own place in the trace, else the trace as it came.
+    fn trace(&self) -> Option<Trace> {
+        self.span.as_ref().map(|span| span.trace().clone()).or_else(|| self.trace.clone())
+    }
 }
 
 /// Judges and stores a batch; a failure that one comment may cause is narrowed
@@ -177,7 +191,7 @@ pub(super) async fn judge_and_record(deps: &WorkerDeps, deliveries: Vec<Delivery
     let mut batch = Vec::with_capacity(deliveries.len());
     let mut failed = Vec::new();
     for delivery in deliveries {
-        let Delivery { tag, arrival, attempt, deaths: _, sequence } = delivery;
+        let Delivery { tag, arrival, attempt, deaths: _, sequence, trace } = delivery;
         let arrival = arrival.map_err(Failure::Undecodable).and_then(|arrival| {
             let version = judge.version(arrival.consultation());
             version.ok_or_else(|| Failure::NoRulebook(arrival.consultation().clone())).map(|version| (arrival, version))
@@ -185,7 +199,10 @@ pub(super) async fn judge_and_record(deps: &WorkerDeps, deliveries: Vec<Delivery
         match arrival {
             // A broker's senders have not passed the intake.
             Ok((Arrival::Comment(comment), version)) => match admit(*comment, 0, limits) {
-                Ok(comment) => batch.push(Ready { tag, attempt, sequence, comment, version }),
+                Ok(comment) => {
+                    let span = Span::begin("judge comment", Kind::Consumer, trace.as_ref());
+                    batch.push(Ready { tag, attempt, sequence, comment, version, trace, span });
+                }
                 Err(row) => failed.push((tag, attempt, row)),
             },
             Ok((Arrival::Failed(row), _)) => failed.push((tag, attempt, *row)),
@@ -255,12 +272,20 @@ async fn try_batch(deps: &WorkerDeps, batch: &[Ready], outcome: &mut Outcome) ->
     let judged: Vec<Judged> = batch
         .iter()
         .zip(assessments)
-        .map(|(ready, assessment)| Judged { comment: ready.comment.clone(), sequence: ready.sequence, assessment })
+        .map(|(ready, assessment)| Judged {
+            comment: ready.comment.clone(),
+            sequence: ready.sequence,
+            assessment,
+            trace: ready.trace(),
+        })
         .collect();
     let recorded = deps.store.record(&judged).await.map_err(Failure::Store)?;
     outcome.progress.judged += fresh;
     outcome.progress.reused += batch.len() as u64 - fresh;
     for (ready, recorded) in batch.iter().zip(recorded) {
+        if let Some(span) = ready.span.clone() {
+            span.end(None);
+        }
         outcome.done(ready.tag, recorded);
     }
     Ok(())

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::ports::{OutboxRow, Publisher, Store, StoreError};
 use super::pulse::Pulse;
 use super::shutdown::Shutdown;
+use crate::telemetry::spans::{Kind, Span};
 
 /// Pause after a failure: it doubles from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -152,7 +153,14 @@ impl<'a> Relay<'a> {
         }
         let more = rows.len() as u32 == deps.settings.batch;
         let claiming = async { if more { self.claim().await } else { Ok(Vec::new()) } };
+        let spans: Vec<Option<Span>> =
+            rows.iter().map(|row| Span::begin("send message", Kind::Producer, row.trace.as_ref())).collect();
         let (answers, next) = tokio::join!(deps.publisher.send(&rows), claiming);
+        for (span, answer) in spans.into_iter().zip(&answers) {
+            if let Some(span) = span {
+                span.end(answer.as_ref().err().map(ToString::to_string));
+            }
+        }
         let mut claimed = Claimed::default();
         for (row, answer) in rows.into_iter().zip(&answers) {
             match answer {

@@ -14,6 +14,7 @@ use crate::domain::decision::{Decided, Verdict, standing_verdict};
 use crate::domain::reading::Reading;
 use crate::domain::rulebook::{PipelineVersion, RulebookParts, RulebookSnapshot};
 use crate::domain::score::{Probability, Signals};
+use crate::domain::trace::Trace;
 
 pub use self::webhooks::{Call, CallEnd, ClaimCalls, ParkedCall, WebhookState, Webhooks};
 
@@ -183,6 +184,8 @@ pub struct Delivery {
     /// When it was published: microseconds since 1970, which a queue in one file makes
     /// strictly increasing and a broker takes from the sender. Larger is later.
     pub sequence: i64,
+    /// The trace that the sender belongs to.
+    pub trace: Option<Trace>,
 }
 
 /// How a delivery ends.
@@ -222,11 +225,17 @@ pub struct Depth {
 pub trait Queue: Send + Sync {
     /// Adds comments to the work lane.
     async fn publish(&self, comments: &[Comment]) -> Result<Published, QueueError> {
-        self.publish_in(Lane::Work, comments).await
+        self.publish_in(Lane::Work, comments, None).await
     }
-    /// Adds comments to a lane. After an error some may be in and some not: publishing the same again is
-    /// safe. A queue that is full refuses and has taken nothing that it did not answer for.
-    async fn publish_in(&self, lane: Lane, comments: &[Comment]) -> Result<Published, QueueError>;
+    /// Adds comments to a lane; deliveries carry the `trace` that they came in. After an error some may be
+    /// in and some not: publishing the same again is safe. A queue that is full refuses and has taken
+    /// nothing that it did not answer for.
+    async fn publish_in(
+        &self,
+        lane: Lane,
+        comments: &[Comment],
+        trace: Option<&Trace>,
+    ) -> Result<Published, QueueError>;
     /// Up to `max` deliveries, urgent ones first, each lane in arrival order; empty when nothing is
     /// ready, for which it may wait a moment.
     async fn receive(&self, max: usize) -> Result<Vec<Delivery>, QueueError>;
@@ -317,6 +326,8 @@ pub struct Judged {
     pub sequence: i64,
     /// The judgement.
     pub assessment: Assessment,
+    /// The trace that it belongs to; what is sent because of it carries it on.
+    pub trace: Option<Trace>,
 }
 
 /// What storing a judged comment changed.
@@ -463,6 +474,8 @@ pub struct OutboxRow {
     pub body: String,
     /// When its cause was stored (Unix milliseconds).
     pub created_at_ms: i64,
+    /// The trace that caused it, to be carried on in headers.
+    pub trace: Option<Trace>,
 }
 
 /// What waits to be sent.

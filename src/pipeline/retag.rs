@@ -107,7 +107,7 @@ pub async fn retag(
                 each(stored, &compared)?;
             }
             tell.push(what == Retag::Apply { publish: true } && compared.differs());
-            judged.push(Judged { comment: stored.comment.clone(), sequence: stored.sequence, assessment });
+            judged.push(Judged { comment: stored.comment.clone(), sequence: stored.sequence, assessment, trace: None });
         }
         if matches!(what, Retag::Apply { .. }) && !judged.is_empty() {
             let recorded = deps.store.retag(&judged, &tell).await?;

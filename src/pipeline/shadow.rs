@@ -127,6 +127,7 @@ async fn judge(deps: &ShadowDeps, page: &[StoredComment]) -> Result<Vec<Judged>,
             comment: stored.comment.clone(),
             sequence: stored.sequence,
             assessment,
+            trace: None,
         })
         .collect())
 }

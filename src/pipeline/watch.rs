@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::clock::Clock;
 use super::ports::{Queue, Store, StoreError, WebhookState};
 use super::pulse::Pulse;
@@ -13,6 +15,8 @@ use crate::wire::event::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
 
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_secs(15);
+/// A clock that is kept by small steps is never so far off between two looks.
+const JUMP_MS: i64 = 5_000;
 
 /// Watches until asked to stop. `rulebook` is what this process judges by.
 pub async fn run(
@@ -23,10 +27,34 @@ pub async fn run(
     clock: Clock,
     shutdown: Shutdown,
 ) {
+    let mut hand = Hand { wall_ms: clock.now_ms(), steady: Instant::now() };
     while !shutdown.stop_intake.is_cancelled() {
+        if let Some(jump_ms) = hand.jump(clock.now_ms(), Instant::now()) {
+            metrics::counter!(metric::CLOCK_JUMPS).increment(1);
+            tracing::warn!(
+                jump_ms,
+                "the machine's clock was set; what waits for its time comes sooner or later by as much"
+            );
+        }
         look(&*queue, &*store, &pulse, &clock).await;
         same_rulebook(&*store, &rulebook, &pulse).await;
         shutdown.sleep(EVERY).await;
+    }
+}
+
+/// The clock on the wall beside one that only goes on.
+struct Hand {
+    wall_ms: i64,
+    steady: Instant,
+}
+
+impl Hand {
+    /// By how much the clock was set since the last look, if it was.
+    fn jump(&mut self, wall_ms: i64, steady: Instant) -> Option<i64> {
+        let went_by = steady.duration_since(self.steady).as_millis() as i64;
+        let jump = wall_ms.saturating_sub(self.wall_ms).saturating_sub(went_by);
+        *self = Self { wall_ms, steady };
+        (jump.abs() > JUMP_MS).then_some(jump)
     }
 }
 
@@ -91,4 +119,19 @@ fn webhook(state: &WebhookState, now_ms: i64) {
     metrics::gauge!(metric::WEBHOOK_WAITING, &labels).set(state.waiting as f64);
     metrics::gauge!(metric::WEBHOOK_KEPT, &labels).set(state.parked as f64);
     metrics::gauge!(metric::WEBHOOK_OLDEST_SECONDS, &labels).set(age_ms as f64 / 1_000.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_told_from_one_that_goes() {
+        let start = Instant::now();
+        let mut hand = Hand { wall_ms: 1_000_000, steady: start };
+        assert_eq!(hand.jump(1_015_020, start + Duration::from_secs(15)), None);
+        assert_eq!(hand.jump(1_030_020 + 3_600_000, start + Duration::from_secs(30)), Some(3_600_000));
+        assert_eq!(hand.jump(1_045_020, start + Duration::from_secs(45)), Some(-3_600_000));
+        assert_eq!(hand.jump(1_060_020, start + Duration::from_secs(60)), None);
+    }
 }

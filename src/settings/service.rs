@@ -66,6 +66,8 @@ pub struct Settings {
     pub rabbitmq: RabbitSettings,
     /// Who is told over HTTP.
     pub webhooks: WebhookSettings,
+    /// Where spans go; `None` keeps none.
+    pub otlp_url: Option<String>,
     /// Log level.
     pub log_level: String,
     /// Whether logs are JSON lines.
@@ -121,6 +123,7 @@ impl Settings {
         };
         let models_folder = one_path("models", "folder");
         let consultations_folder = one_path("consultations", "folder");
+        let otlp_url = one_path("tracing", "otlp_url").map(|url| url.to_string_lossy().into_owned());
 
         let (engine, cheap_first) = read_engine(&section("engine"), file, problems);
         let store = StoreSettings::read(&section("store"), file, problems);
@@ -185,6 +188,7 @@ impl Settings {
             grace_ms: grace_ms? as u64,
             rabbitmq: rabbitmq?,
             webhooks: webhooks?,
+            otlp_url,
             log_level: log_level?,
             log_json: log_format? == "json",
         })

@@ -2,6 +2,7 @@
 
 use sqlx::FromRow;
 
+use super::bodies::body_from_row;
 use crate::pipeline::ports::{Call, OutboxRow, ParkedCall, StoreError, WebhookState};
 
 /// A claimed call with its message.
@@ -21,8 +22,9 @@ impl CallRow {
     /// As a relay takes it.
     pub fn call(self) -> Result<Call, StoreError> {
         let Self { no, attempts, event_id, kind, created_at_ms, body, .. } = self;
-        let body = body.ok_or_else(|| StoreError::Damaged(format!("message {event_id} has no body")))?;
-        Ok(Call { no, attempts: attempts as u32, message: OutboxRow { event_id, kind, body, created_at_ms } })
+        let row = body.ok_or_else(|| StoreError::Damaged(format!("message {event_id} has no body")))?;
+        let (body, trace) = body_from_row(row);
+        Ok(Call { no, attempts: attempts as u32, message: OutboxRow { event_id, kind, body, created_at_ms, trace } })
     }
 }
 

@@ -3,17 +3,18 @@
 use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::ApiError;
 use super::router::Web;
 use crate::domain::comment::{Comment, CommentKey};
+use crate::domain::trace::Trace;
 use crate::pipeline::identity::hash_of;
 use crate::pipeline::intake::admit;
 use crate::pipeline::ports::{Arrival, FailedRow, Lane, Published};
-use crate::wire::incoming::{Refusal, event, incoming};
+use crate::wire::incoming::{Refusal, event, event_trace, incoming};
 
 /// Refusals that an answer lists; the rest is counted.
 const REFUSALS_LISTED: usize = 100;
@@ -53,10 +54,11 @@ pub async fn post(
     let kind = content_type(&request).ok_or(ApiError::UnsupportedType)?;
     // Taken before the body is read: bodies in memory are bounded by both limits.
     let _place = web.places.try_acquire().map_err(|_| ApiError::Busy)?;
+    let trace = trace(request.headers());
     let body = read_body(request, web.deps.limits.body_bytes).await?;
     let taken = match kind {
-        Kind::Comment | Kind::Event => one(&web, lane, kind, &body).await?,
-        Kind::Lines => lines(&web, lane, &body).await?,
+        Kind::Comment | Kind::Event => one(&web, lane, kind, &body, trace).await?,
+        Kind::Lines => lines(&web, lane, &body, trace.as_ref()).await?,
     };
     Ok((StatusCode::ACCEPTED, Json(taken)))
 }
@@ -96,6 +98,13 @@ fn content_type(request: &Request<Body>) -> Option<Kind> {
     }
 }
 
+/// The trace that a request belongs to. Several `tracestate` headers are one list.
+fn trace(headers: &HeaderMap) -> Option<Trace> {
+    let parent = headers.get("traceparent")?.to_str().ok()?;
+    let states: Vec<&str> = headers.get_all("tracestate").iter().filter_map(|state| state.to_str().ok()).collect();
+    Trace::read(parent, Some(&states.join(",")))
+}
+
 async fn read_body(request: Request<Body>, limit: usize) -> Result<Bytes, ApiError> {
     let announced = request
         .headers()
@@ -112,9 +121,10 @@ async fn read_body(request: Request<Body>, limit: usize) -> Result<Bytes, ApiErr
     })
 }
 
-async fn one(web: &Web, lane: Lane, kind: Kind, body: &[u8]) -> Result<Taken, ApiError> {
+async fn one(web: &Web, lane: Lane, kind: Kind, body: &[u8], trace: Option<Trace>) -> Result<Taken, ApiError> {
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| ApiError::NotJson { line: error.line(), column: error.column() })?;
+    let trace = trace.or_else(|| event_trace(&value));
     let incoming = match (kind, value) {
         (Kind::Event, Value::Object(object)) => event(object, &web.deps.defaults),
         (_, value) => incoming(value, &web.deps.defaults),
@@ -125,7 +135,7 @@ async fn one(web: &Web, lane: Lane, kind: Kind, body: &[u8]) -> Result<Taken, Ap
             // Refused at the door, with the sender told: not a row of a failed file.
             let comment = admit(*comment, 0, &web.deps.limits.intake)
                 .map_err(|failed| ApiError::Refused(Refusal::new("text", failed.detail)))?;
-            let Published { new, known } = web.deps.queue.publish_in(lane, &[comment]).await?;
+            let Published { new, known } = web.deps.queue.publish_in(lane, &[comment], trace.as_ref()).await?;
             Ok(Taken { accepted: new, known, ..Taken::default() })
         }
         Arrival::Withdrawal { key, revision } => {
@@ -166,7 +176,7 @@ impl Batch {
     }
 }
 
-async fn lines(web: &Web, lane: Lane, body: &[u8]) -> Result<Taken, ApiError> {
+async fn lines(web: &Web, lane: Lane, body: &[u8], trace: Option<&Trace>) -> Result<Taken, ApiError> {
     let mut batch = Batch::default();
     for (line, bytes) in (1..).zip(body.split(|byte| *byte == b'\n')) {
         if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -192,7 +202,7 @@ async fn lines(web: &Web, lane: Lane, body: &[u8]) -> Result<Taken, ApiError> {
             }
         }
     }
-    let Published { new, known } = web.deps.queue.publish_in(lane, &batch.comments).await?;
+    let Published { new, known } = web.deps.queue.publish_in(lane, &batch.comments, trace).await?;
     let mut taken = batch.taken;
     taken.accepted = new;
     taken.known = known;

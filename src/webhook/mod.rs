@@ -118,7 +118,7 @@ impl HttpCaller {
         let body = outbox_event(message, origin).map_err(|_| failed("the message is no JSON", None))?;
         let timestamp_s = self.clock.now_ms().div_euclid(1_000);
         let signature = secrets.signature(&message.event_id, timestamp_s, &body);
-        let request = self
+        let mut request = self
             .client
             .post(url.clone())
             .header(USER_AGENT, concat!("moothall/", env!("CARGO_PKG_VERSION")))
@@ -127,6 +127,12 @@ impl HttpCaller {
             .header("webhook-timestamp", timestamp_s.to_string())
             .header("webhook-signature", signature)
             .body(body);
+        if let Some(trace) = &message.trace {
+            request = request.header("traceparent", trace.parent());
+            if let Some(state) = trace.state() {
+                request = request.header("tracestate", state);
+            }
+        }
         request.send().await.map_err(|error| failed(&trouble(&error), None))
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::event::{COMMENT_CREATED, COMMENT_DELETED, COMMENT_EDITED, ROW_FAILED, RowFailedV1};
 use super::{CommentError, CommentV1};
 use crate::domain::comment::{Comment, ConsultationId, SourceName};
+use crate::domain::trace::Trace;
 use crate::pipeline::ports::Arrival;
 
 /// What is wrong with one comment.
@@ -97,6 +98,12 @@ pub fn incoming(value: Value, defaults: &Defaults) -> Result<Arrival, Refusal> {
 pub fn event_time_us(value: &Value) -> Option<i64> {
     let time: Timestamp = value.get("specversion").and(value.get("time"))?.as_str()?.parse().ok()?;
     Some(time.as_microsecond())
+}
+
+/// The trace that an event names (the CloudEvents extension for distributed tracing).
+pub fn event_trace(value: &Value) -> Option<Trace> {
+    let parent = value.get("specversion").and(value.get("traceparent"))?.as_str()?;
+    Trace::read(parent, value.get("tracestate").and_then(Value::as_str))
 }
 
 /// A CloudEvents 1.0 event in structured JSON.

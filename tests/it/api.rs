@@ -337,3 +337,26 @@ async fn what_is_sent_as_urgent_waits_in_the_urgent_lane() {
     assert_eq!(urgent.len(), 1);
     assert_eq!(arrived(&urgent[0]).key.id.as_str(), "2");
 }
+
+#[tokio::test]
+async fn a_request_brings_its_trace_and_a_malformed_one_is_none() {
+    let site = site().await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (id, sent, states) in
+        [("1", parent, &["a=b", "c=d"][..]), ("2", "00-zz-01", &[]), ("3", parent, &["not a state"])]
+    {
+        let mut request = Request::post("/v1/comments")
+            .header("host", "127.0.0.1")
+            .header("content-type", "application/json")
+            .header("traceparent", sent);
+        for state in states {
+            request = request.header("tracestate", *state);
+        }
+        let body = json!({"id": id, "text": "fine"}).to_string();
+        assert_eq!(site.send(request.body(Body::from(body)).unwrap()).await.status, StatusCode::ACCEPTED);
+    }
+    let traces: Vec<_> = site.queue.receive(9).await.unwrap().into_iter().map(|delivery| delivery.trace).collect();
+    let shown = |n: usize| traces[n].as_ref().map(|trace| (trace.parent(), trace.state().map(str::to_owned)));
+    assert_eq!(shown(0), Some((parent.to_owned(), Some("a=b,c=d".to_owned()))));
+    assert_eq!((shown(1), shown(2)), (None, Some((parent.to_owned(), None))));
+}

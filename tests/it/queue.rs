@@ -178,7 +178,7 @@ async fn another_process_takes_over_where_the_first_stopped_and_touches_nothing_
 async fn urgent_comments_are_handed_out_before_those_that_came_earlier() {
     let (_bench, queue) = bench_and_queue().await;
     queue.publish(&[comment("1", "a"), comment("2", "a")]).await.unwrap();
-    queue.publish_in(Lane::Urgent, &[comment("u1", "a"), comment("u2", "a")]).await.unwrap();
+    queue.publish_in(Lane::Urgent, &[comment("u1", "a"), comment("u2", "a")], None).await.unwrap();
     assert_eq!(ids(&queue.receive(3).await.unwrap()), ["u1", "u2", "1"]);
     assert_eq!(ids(&queue.receive(3).await.unwrap()), ["2"]);
 }

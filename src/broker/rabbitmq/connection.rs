@@ -1,6 +1,6 @@
 //! How a broker is found, reached and told apart from one that cannot be reached.
 //!
-//! Owns the address with its secrets, TLS, and the time limit that lapin's own
+//! Owns the address with its secrets, and the time limit that lapin's own
 //! `connection_timeout` does not keep (seen with 4.12: a silent listener hangs it).
 
 use std::fmt;
@@ -11,6 +11,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties, ErrorKind};
 
 use super::RabbitConfig;
+use super::tls::TlsFault;
 
 /// Where the broker is. Prints without its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -100,21 +101,6 @@ impl fmt::Debug for BrokerUrl {
     }
 }
 
-/// PEM texts for TLS; empty ones are the system's.
-#[derive(Clone, Default)]
-pub struct Tls {
-    /// Certificates of the authority to trust beside the system's.
-    pub ca: Option<String>,
-    /// The client's certificate and its private key (PKCS #8).
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("ca", &self.ca.is_some()).field("identity", &self.identity.is_some()).finish()
-    }
-}
-
 /// Why a broker does not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BrokerError {
@@ -126,7 +112,15 @@ pub enum BrokerError {
         /// What the system says.
         why: String,
     },
-    /// It answers and turns us away: wrong user, password, vhost or certificate.
+    /// The two sides do not trust each other's certificates.
+    #[error("TLS with the broker at {url} fails: {fault}")]
+    Tls {
+        /// Without its password.
+        url: String,
+        /// Whose certificate is wrong, and how.
+        fault: TlsFault,
+    },
+    /// It answers and turns us away: wrong user, password or vhost.
     #[error("the broker at {url} turns us away: {why}")]
     TurnedAway {
         /// Without its password.
@@ -157,7 +151,7 @@ pub enum BrokerError {
 impl BrokerError {
     /// Whether trying again is of no use before a person has changed something.
     pub fn needs_a_person(&self) -> bool {
-        matches!(self, Self::TurnedAway { .. } | Self::Topology(_))
+        matches!(self, Self::Tls { .. } | Self::TurnedAway { .. } | Self::Topology(_))
     }
 
     /// What to do about it, for a person.
@@ -166,9 +160,8 @@ impl BrokerError {
             Self::Unreachable { .. } => {
                 "check that the broker runs, its address, and what stands between (firewall, DNS)"
             }
-            Self::TurnedAway { .. } => {
-                "check user, password, vhost and certificates; the broker's log names the reason"
-            }
+            Self::Tls { fault, .. } => fault.advice(),
+            Self::TurnedAway { .. } => "check user, password and vhost; the broker's log names the reason",
             Self::Forbidden(_) => {
                 "give the user the right that is named (rabbitmqctl set_permissions); a worker needs read on its queues \
                  and write on the exchanges"
@@ -234,7 +227,7 @@ pub async fn connect(config: &RabbitConfig, role: &str) -> Result<Connection, Br
     let connecting = Connection::connect_uri_with_config(uri, properties, tls, runtime);
     match tokio::time::timeout(config.timeout, connecting).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(refusal(url, &error)),
+        Ok(Err(error)) => Err(refusal(url, &error, config.tls.identity.is_some())),
         Err(_) => Err(BrokerError::Unreachable {
             url,
             why: format!("nothing was heard for {} s", config.timeout.as_secs_f32()),
@@ -242,16 +235,15 @@ pub async fn connect(config: &RabbitConfig, role: &str) -> Result<Connection, Br
     }
 }
 
-fn refusal(url: String, error: &lapin::Error) -> BrokerError {
+fn refusal(url: String, error: &lapin::Error, identified: bool) -> BrokerError {
     match error.kind() {
         ErrorKind::ProtocolError(protocol) if matches!(protocol.get_id(), ACCESS_REFUSED | NOT_ALLOWED) => {
             BrokerError::TurnedAway { url, why: protocol.get_message().to_string() }
         }
-        // rustls wraps what is wrong with a certificate into an I/O error of this kind.
-        ErrorKind::IOError(cause) if cause.kind() == std::io::ErrorKind::InvalidData => {
-            BrokerError::TurnedAway { url, why: cause.to_string() }
-        }
-        ErrorKind::IOError(cause) => BrokerError::Unreachable { url, why: cause.to_string() },
+        ErrorKind::IOError(cause) => match TlsFault::of(cause, identified) {
+            Some(fault) if url.starts_with("amqps:") => BrokerError::Tls { url, fault },
+            _ => BrokerError::Unreachable { url, why: cause.to_string() },
+        },
         _ => BrokerError::Unreachable { url, why: error.to_string() },
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::Connection;
 use lapin::message::BasicGetMessage;
-use lapin::options::{BasicAckOptions, BasicGetOptions};
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Connection};
 
-use super::connection::{BrokerError, channel, connect, in_time};
+use super::connection::{BrokerError, broker_error, channel, connect, in_time};
 use super::consumer::passive;
 use super::message::{Envelope, Message, key_of, now_us, time_us};
 use super::publisher::Sender;
@@ -23,6 +23,8 @@ const ALARM_TELLS: Duration = Duration::from_millis(300);
 /// Parked messages that are kept elsewhere and then removed together.
 const PURGED_AT_ONCE: usize = 200;
 const PURGED_BYTES: usize = 16 * 1024 * 1024;
+/// AMQP 0-9-1 reply code.
+const PRECONDITION_FAILED: u16 = 406;
 
 /// What a queue is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +128,10 @@ pub async fn probe(config: &Arc<RabbitConfig>) -> Result<Inspection, BrokerError
     let checked = establish(config, &connection).await;
     let inspection = match checked {
         Ok(()) => match over(config, &connection).await {
-            Ok(inspection) => may_read(config, &connection, &inspection).await.map(|()| inspection),
+            Ok(inspection) => match rights(config, &connection, &inspection).await {
+                Ok(()) => Ok(inspection),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         },
         Err(error) => Err(error),
@@ -144,17 +149,61 @@ pub async fn probe(config: &Arc<RabbitConfig>) -> Result<Inspection, BrokerError
     sent.map(|()| inspection)
 }
 
-/// Whether this user may take from the lanes. Only empty ones are asked: taking a message
-/// and giving it back would count as one of its deliveries.
-async fn may_read(config: &RabbitConfig, connection: &Connection, inspection: &Inspection) -> Result<(), BrokerError> {
-    let channel = channel(config, connection).await?;
+/// Whether this user may do everything that a worker does; what is missing, all of it at once.
+async fn rights(config: &RabbitConfig, connection: &Connection, inspection: &Inspection) -> Result<(), BrokerError> {
+    let names = &config.names;
+    let mut missing = Vec::new();
+    let mut note = |answer| match answer {
+        Err(BrokerError::Forbidden(what)) => {
+            missing.push(what);
+            Ok(())
+        }
+        other => other,
+    };
+    for exchange in
+        [&names.in_exchange, &names.out_exchange, &names.alerts_exchange, &names.retry_exchange, &names.dead_exchange]
+    {
+        note(may_write(config, connection, exchange).await)?;
+    }
+    // Only empty lanes are asked: taking a message and giving it back would count as one of its deliveries.
     for queue in inspection.queues.iter().filter(|queue| matches!(queue.purpose, Purpose::Lane(_)) && queue.ready == 0)
     {
-        let getting = channel.basic_get(short(&queue.name), BasicGetOptions::default());
-        in_time(config.timeout, "basic.get", getting).await?;
+        note(may_read(config, connection, &queue.name).await)?;
     }
+    if missing.is_empty() { Ok(()) } else { Err(BrokerError::Forbidden(missing.join("\n  "))) }
+}
+
+/// Whether this user may publish to an exchange. The message names another user as its sender,
+/// which the broker looks at after the right, and refuses: nothing is routed.
+async fn may_write(config: &RabbitConfig, connection: &Connection, exchange: &str) -> Result<(), BrokerError> {
+    let channel = channel(config, connection).await?;
+    in_time(config.timeout, "confirm.select", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    let properties = BasicProperties::default()
+        .with_user_id(short(&format!("not {}", config.url.user())))
+        // A user who may speak for others is not refused; then it is gone at once.
+        .with_expiration("1".into());
+    let publishing = async {
+        let options = BasicPublishOptions::default();
+        channel.basic_publish(short(exchange), short(PROBE), options, b"", properties).await?.await
+    };
+    let Ok(answer) = tokio::time::timeout(config.timeout, publishing).await else {
+        return Err(BrokerError::Lost(format!("no answer whether `{exchange}` may be written")));
+    };
+    match answer {
+        Ok(_) => Ok(()),
+        Err(error) => match error.kind() {
+            lapin::ErrorKind::ProtocolError(protocol) if protocol.get_id() == PRECONDITION_FAILED => Ok(()),
+            _ => Err(broker_error(&error)),
+        },
+    }
+}
+
+/// Whether this user may take from a queue.
+async fn may_read(config: &RabbitConfig, connection: &Connection, queue: &str) -> Result<(), BrokerError> {
+    let channel = channel(config, connection).await?;
+    let getting = channel.basic_get(short(queue), BasicGetOptions::default());
     // What has come in between goes back with the channel.
-    Ok(())
+    in_time(config.timeout, "basic.get", getting).await.map(drop)
 }
 
 async fn probe_once(config: &RabbitConfig, sender: &Sender) -> Result<(), BrokerError> {

@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::Lane;
 use super::topology::short;
 use crate::domain::comment::CommentKey;
+use crate::domain::trace::Trace;
 use crate::pipeline::ports::Arrival;
-use crate::wire::incoming::{Defaults, FieldMap, event_time_us, incoming};
+use crate::wire::incoming::{Defaults, FieldMap, event_time_us, event_trace, incoming};
 
 /// Counted attempts before this one.
 const ATTEMPTS: &str = "moothall-attempts";
@@ -19,6 +20,9 @@ const FIRST_SEEN: &str = "moothall-first-seen-us";
 const REASON: &str = "moothall-reason";
 /// The routing key that it came with.
 const CAME_BY: &str = "moothall-routing-key";
+/// The trace that a message belongs to (W3C Trace Context).
+const TRACE_PARENT: &str = "traceparent";
+const TRACE_STATE: &str = "tracestate";
 /// Set by the broker on quorum queues: earlier deliveries that were not acknowledged.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
@@ -60,18 +64,39 @@ impl Message {
             .with_headers(headers);
         Self { exchange: exchange.to_owned(), routing_key, properties, body }
     }
+
+    /// The same message in a trace.
+    #[must_use]
+    pub fn traced(mut self, trace: Option<&Trace>) -> Self {
+        let Some(trace) = trace else { return self };
+        let mut headers = self.properties.headers().clone().unwrap_or_default();
+        headers.insert(TRACE_PARENT.into(), AMQPValue::LongString(trace.parent().into()));
+        if let Some(state) = trace.state() {
+            headers.insert(TRACE_STATE.into(), AMQPValue::LongString(state.into()));
+        }
+        self.properties = self.properties.with_headers(headers);
+        self
+    }
 }
 
 /// What came with a message, beside its body.
 #[derive(Clone, Debug)]
-pub(super) struct Envelope {
+pub struct Envelope {
+    /// As it was published with.
     pub routing_key: String,
+    /// Headers among them, of any type and content.
     pub properties: BasicProperties,
 }
 
 impl Envelope {
     fn header(&self, name: &str) -> Option<&AMQPValue> {
         self.properties.headers().as_ref()?.inner().get(name)
+    }
+
+    /// The trace that the sender noted.
+    fn trace(&self) -> Option<Trace> {
+        let parent = self.header(TRACE_PARENT).and_then(words)?;
+        Trace::read(&parent, self.header(TRACE_STATE).and_then(words).as_deref())
     }
 
     /// Counted attempts before this one: ours, and deliveries that the broker saw fail.
@@ -199,17 +224,26 @@ fn words(value: &AMQPValue) -> Option<String> {
     }
 }
 
-/// Reads a body; the position of the arrival is told even when the rest cannot be read.
-pub(super) fn decode(
-    body: &[u8],
-    envelope: &Envelope,
-    defaults: &Defaults,
-    most_bytes: usize,
-    now_us: i64,
-) -> (Result<Arrival, String>, i64) {
+/// A message that was read.
+#[derive(Debug)]
+pub struct Decoded {
+    /// What arrived, or why it is nothing that can be read.
+    pub arrival: Result<Arrival, String>,
+    /// The position of the arrival, told even when the rest cannot be read.
+    pub sequence: i64,
+    /// The trace that it belongs to.
+    pub trace: Option<Trace>,
+}
+
+/// Reads a body and what came with it.
+pub fn decode(body: &[u8], envelope: &Envelope, defaults: &Defaults, most_bytes: usize, now_us: i64) -> Decoded {
+    let unread = |why: String| Decoded {
+        arrival: Err(why),
+        sequence: envelope.sequence(|| None, now_us),
+        trace: envelope.trace(),
+    };
     if body.len() > most_bytes {
-        let why = format!("the message has {} bytes, at most {most_bytes} are read", body.len());
-        return (Err(why), envelope.sequence(|| None, now_us));
+        return unread(format!("the message has {} bytes, at most {most_bytes} are read", body.len()));
     }
     // The position and not the message: the message could quote the text.
     let value: Value = match serde_json::from_slice(body) {
@@ -222,12 +256,12 @@ pub(super) fn decode(
                 serde_json::error::Category::Eof => "JSON that ends early",
                 _ => "not JSON",
             };
-            let why = format!("{what} at line {} column {}", error.line(), error.column());
-            return (Err(why), envelope.sequence(|| None, now_us));
+            return unread(format!("{what} at line {} column {}", error.line(), error.column()));
         }
     };
     let sequence = envelope.sequence(|| event_time_us(&value), now_us);
-    (incoming(value, defaults).map_err(|refusal| refusal.to_string()), sequence)
+    let trace = envelope.trace().or_else(|| event_trace(&value));
+    Decoded { arrival: incoming(value, defaults).map_err(|refusal| refusal.to_string()), sequence, trace }
 }
 
 /// When the event in a body says that it happened.

@@ -22,6 +22,7 @@ mod consumer;
 mod inspect;
 mod message;
 mod publisher;
+mod tls;
 mod topology;
 
 use std::fmt;
@@ -32,9 +33,10 @@ use async_trait::async_trait;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::consumer::{Consumer, Held};
-use self::message::{Message, Ticket, decode, time_us};
+use self::message::{Message, Ticket, time_us};
 use self::publisher::Sender;
 use crate::domain::comment::{Comment, ConsultationId};
+use crate::domain::trace::Trace;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::identity::{arrival_key, hash_of};
 use crate::pipeline::ports::{
@@ -45,8 +47,10 @@ use crate::pipeline::pulse::Pulse;
 use crate::wire::event::{ALERT_SAFEGUARDING, comment_event, outbox_event, row_event};
 use crate::wire::incoming::Defaults;
 
-pub use self::connection::{BrokerError, BrokerUrl, Tls, connect};
+pub use self::connection::{BrokerError, BrokerUrl, connect};
 pub use self::inspect::{Inspection, Purpose, QueueState, inspect, probe};
+pub use self::message::{Decoded, Envelope, decode};
+pub use self::tls::{Tls, TlsFault};
 pub use self::topology::{Mode, Names, short};
 pub use crate::pipeline::ports::Lane;
 
@@ -315,7 +319,12 @@ pub(super) fn refused(error: &BrokerError) -> QueueError {
 
 #[async_trait]
 impl Queue for RabbitQueue {
-    async fn publish_in(&self, lane: Lane, comments: &[Comment]) -> Result<Published, QueueError> {
+    async fn publish_in(
+        &self,
+        lane: Lane,
+        comments: &[Comment],
+        trace: Option<&Trace>,
+    ) -> Result<Published, QueueError> {
         let messages = comments
             .iter()
             .map(|comment| {
@@ -326,7 +335,7 @@ impl Queue for RabbitQueue {
                 let body = comment_event(comment, &id, at_us)
                     .map_err(|error| QueueError::Failed(format!("write message: {error}")))?;
                 let routing_key = format!("{}.{}", lane.default_key(), word(&key.consultation));
-                Ok(Message::event(&self.config.names.in_exchange, routing_key, &id, at_us, body))
+                Ok(Message::event(&self.config.names.in_exchange, routing_key, &id, at_us, body).traced(trace))
             })
             .collect::<Result<Vec<_>, QueueError>>()?;
         self.send(messages).await.map_err(|error| refused(&error))?;
@@ -343,7 +352,7 @@ impl Queue for RabbitQueue {
             let patience = if last && deliveries.is_empty() { PATIENCE } else { Duration::ZERO };
             let taken = lane.take(max - deliveries.len(), patience).await.map_err(|error| refused(&error))?;
             deliveries.extend(taken.into_iter().map(|(tag, held)| {
-                let (arrival, sequence) = decode(
+                let Decoded { arrival, sequence, trace } = decode(
                     &held.body,
                     &held.envelope,
                     &self.config.defaults,
@@ -351,7 +360,7 @@ impl Queue for RabbitQueue {
                     held.seen_us,
                 );
                 let (attempt, deaths) = (held.envelope.attempts_before() + 1, held.envelope.deaths());
-                Delivery { tag, arrival, attempt, deaths, sequence }
+                Delivery { tag, arrival, attempt, deaths, sequence, trace }
             }));
         }
         Ok(deliveries)
@@ -480,7 +489,7 @@ impl RabbitPublisher {
         let exchange = if row.kind == ALERT_SAFEGUARDING { &names.alerts_exchange } else { &names.out_exchange };
         let body = outbox_event(row, &self.config.origin).map_err(|error| SendError(error.to_string()))?;
         let at_us = row.created_at_ms.saturating_mul(1_000);
-        Ok(Message::event(exchange, row.kind.clone(), &row.event_id, at_us, body))
+        Ok(Message::event(exchange, row.kind.clone(), &row.event_id, at_us, body).traced(row.trace.as_ref()))
     }
 }
 

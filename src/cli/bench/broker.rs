@@ -153,12 +153,13 @@ impl BrokerBench<'_> {
     /// The event that tells such an assessment, so that both sides publish as many bytes.
     fn result(&self, sample: &Assessment) -> Result<Vec<u8>, Failure> {
         let comment = comments(&texts(1, WORDS, 7), self.rulebook)?.pop().context("one text, one comment")?;
-        let judged = Judged { comment, sequence: 1, assessment: sample.clone() };
+        let judged = Judged { comment, sequence: 1, assessment: sample.clone(), trace: None };
         let row = OutboxRow {
             event_id: "0".repeat(64),
             kind: COMMENT_ASSESSED.to_owned(),
             body: serde_json::to_string(&AssessedEventV1::from(&judged))?,
             created_at_ms: 1,
+            trace: None,
         };
         Ok(outbox_event(&row, &self.config.origin)?)
     }

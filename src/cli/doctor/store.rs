@@ -19,6 +19,9 @@ use crate::store::postgres::{PostgresConfig, PostgresDatabase};
 /// An outbox whose oldest message waits longer is not being emptied.
 const OUTBOX_LATE_MS: i64 = 5 * 60 * 1_000;
 
+/// A message that is younger than now by more was written under another time.
+const CLOCK_AHEAD_MS: i64 = 60 * 1_000;
+
 /// Everything that is asked of a store.
 pub struct StoreCheck<'a> {
     pub store: &'a StorePlace,
@@ -51,7 +54,10 @@ impl StoreCheck<'_> {
                     "look whether the server runs, its disk has room and a firewall is in the way; work goes on by \
                      itself when it answers"
                 }
-                StoreError::Busy(_) => "another process holds it: look for one that hangs, and for a full disk",
+                StoreError::Busy(ref why) if why.starts_with(sqlite::DISK_IS_FULL) => {
+                    "free space there; everything goes on by itself, and what was not stored comes again"
+                }
+                StoreError::Busy(_) => "another process holds it: look for one that hangs (lsof), and end it",
                 StoreError::Refused(_) => {
                     "check user, password, database and certificate in the address, and this user's rights \
                      (docs/postgresql.md)"
@@ -161,6 +167,13 @@ impl StoreCheck<'_> {
 
         let backlog = self.in_time(store.backlog(None)).await?;
         let now = Timestamp::now().as_millisecond();
+        if let Some(ahead_ms) = backlog.oldest_ms.map(|ms| ms - now).filter(|ahead_ms| *ahead_ms > CLOCK_AHEAD_MS) {
+            checks.warn(
+                "clock",
+                format!("the store holds messages from {} s in the future: the clock was set back", ahead_ms / 1_000),
+                "set this machine's clock right (timedatectl); what waits for its time waits longer by as much",
+            );
+        }
         let waits = backlog.oldest_ms.map(|ms| format!(", the oldest for {}", age(ms))).unwrap_or_default();
         let found = format!("{} results and alerts not sent yet{waits}", backlog.unsent);
         match backlog.oldest_ms {

@@ -419,7 +419,7 @@ async fn what_is_urgent_overtakes_a_flood_and_stays_urgent(bench: impl QueueUnde
     let queue = bench.queue();
     let flood: Vec<_> = (0..30).map(|n| comment(&n.to_string(), "a")).collect();
     queue.publish(&flood).await.unwrap();
-    queue.publish_in(Lane::Urgent, &[comment("u1", "help"), comment("u2", "help me")]).await.unwrap();
+    queue.publish_in(Lane::Urgent, &[comment("u1", "help"), comment("u2", "help me")], None).await.unwrap();
     wait_until("all is there", async || queue.depth(None).await.unwrap().waiting == 32).await;
     let (urgent, work) = (queue.only_lane(Lane::Urgent), queue.only_lane(Lane::Work));
     // A slot of its own: the flood is all in hand, and nothing of it comes by the urgent lane.
@@ -445,7 +445,7 @@ async fn what_is_urgent_overtakes_a_flood_and_stays_urgent(bench: impl QueueUnde
     done(&work, &held).await;
     // A worker that takes both is given both.
     queue.publish(&[comment("a", "a")]).await.unwrap();
-    queue.publish_in(Lane::Urgent, &[comment("u3", "help")]).await.unwrap();
+    queue.publish_in(Lane::Urgent, &[comment("u3", "help")], None).await.unwrap();
     let held = take(&queue, 2).await;
     assert_eq!(ids(&held).into_iter().collect::<BTreeSet<_>>(), ["a", "u3"].map(str::to_owned).into());
     done(&queue, &held).await;
@@ -535,7 +535,7 @@ impl Keep for Memory {
 
 /// Parks what is published.
 async fn park(queue: &Arc<dyn Queue>, lane: Lane, id: &str) {
-    queue.publish_in(lane, &[comment(id, "a secret")]).await.unwrap();
+    queue.publish_in(lane, &[comment(id, "a secret")], None).await.unwrap();
     let held = take(queue, 1).await;
     queue.settle(&all(&held, &Settlement::Park(format!("reason {id}")))).await.unwrap();
 }

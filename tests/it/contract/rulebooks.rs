@@ -255,7 +255,12 @@ async fn a_retagging_that_an_edit_overtook_changes_nothing(bench: impl StoreUnde
     store.record(std::slice::from_ref(&first)).await.unwrap();
     let read = store.page(&mentoring(), i64::MIN, 9).await.unwrap().remove(0);
     store.record(&[judged(revision("1", 2, "b"), 2, Verdict::Hold)]).await.unwrap();
-    let late = Judged { comment: read.comment, sequence: read.sequence, assessment: assessment(Verdict::Reject, "v2") };
+    let late = Judged {
+        comment: read.comment,
+        sequence: read.sequence,
+        assessment: assessment(Verdict::Reject, "v2"),
+        trace: None,
+    };
     assert_eq!(store.retag(&[late], &[true]).await.unwrap(), [Recorded::AlreadyKnown]);
     assert_eq!(standing(&*store).await.0["1"], Verdict::Hold);
     assert_eq!(kinds(&*store).await.len(), 2);

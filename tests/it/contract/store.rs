@@ -261,7 +261,12 @@ async fn an_edit_moves_a_comment_and_a_new_judgement_does_not(bench: impl StoreU
     let page = paged(&*store, 9).await;
     let anew: Vec<_> = page
         .into_iter()
-        .map(|s| Judged { comment: s.comment, sequence: s.sequence, assessment: assessment(Verdict::Hold, "v2") })
+        .map(|s| Judged {
+            comment: s.comment,
+            sequence: s.sequence,
+            assessment: assessment(Verdict::Hold, "v2"),
+            trace: None,
+        })
         .collect();
     assert_eq!(store.record(&anew).await.unwrap(), [Recorded::New; 3]);
     assert_eq!((place("1").await, place("2").await, place("3").await), (10, 11, 12));

@@ -79,7 +79,7 @@ pub fn assessment(verdict: Verdict, version: &str) -> Assessment {
 
 /// A judged comment under version `v1`.
 pub fn judged(comment: Comment, sequence: i64, verdict: Verdict) -> Judged {
-    Judged { comment, sequence, assessment: assessment(verdict, "v1") }
+    Judged { comment, sequence, assessment: assessment(verdict, "v1"), trace: None }
 }
 
 /// A row that failed, told apart by `n`.

@@ -71,11 +71,12 @@ struct Control {
 }
 
 impl Control {
-    fn spawn(folder: &Path, port: u16) -> Self {
+    fn spawn(folder: &Path, port: u16, certificates: Option<&Path>) -> Self {
         let mut child = Command::new("bash")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/broker/node.sh"))
             .arg(folder)
             .arg(port.to_string())
+            .args(certificates)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // An interrupt from the keyboard is for the test; the node follows when that is gone.
@@ -144,19 +145,28 @@ impl Node {
 
     /// Boots a node of one's own, which takes seconds.
     pub async fn start() -> Self {
+        Self::with_certificates(None).await
+    }
+
+    /// As [`Node::start`], speaking AMQPS as well; `node.sh` says what is in the folder.
+    pub async fn start_with_tls(certificates: &Path) -> Self {
+        Self::with_certificates(Some(certificates.to_owned())).await
+    }
+
+    async fn with_certificates(certificates: Option<PathBuf>) -> Self {
         assert!(
             Path::new(SERVER).exists(),
             "RabbitMQ is missing: there is no {SERVER}. `./test it` installs it, or: apt-get install rabbitmq-server"
         );
-        tokio::task::spawn_blocking(Self::boot).await.unwrap()
+        tokio::task::spawn_blocking(move || Self::boot(certificates.as_deref())).await.unwrap()
     }
 
-    fn boot() -> Self {
+    fn boot(certificates: Option<&Path>) -> Self {
         let mut wrong = Vec::new();
         for _ in 0..BOOTS {
             let port = free_ports();
             let folder = std::env::temp_dir().join(format!("moothall-rabbitmq-{}-{port}", std::process::id()));
-            let mut control = Control::spawn(&folder, port);
+            let mut control = Control::spawn(&folder, port, certificates);
             match control.answer("ready") {
                 Ok(_) => {
                     let inner = Inner {
@@ -177,6 +187,16 @@ impl Node {
     /// Where AMQP is spoken on loopback.
     pub fn amqp_port(&self) -> u16 {
         self.inner.port
+    }
+
+    /// Where AMQPS is spoken on loopback, by [`Node::start_with_tls`].
+    pub fn amqps_port(&self) -> u16 {
+        self.inner.port + 3
+    }
+
+    /// Has certificates read anew from their files, for the next connection.
+    pub async fn forget_certificates(&self) {
+        self.ctl(&["eval", "ssl:clear_pem_cache()."]).await;
     }
 
     /// What the node keeps on disk; gone when the node is.

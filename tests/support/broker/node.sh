@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # One private RabbitMQ node on loopback, for tests; it lives as long as our standard input.
 #
-#   node.sh FOLDER PORT
+#   node.sh FOLDER PORT [CERTIFICATES]
 #
 # FOLDER is made here and removed at the end. PORT to PORT+9 must be free:
-# +0 AMQP, +1 management, +4 distribution, +5 epmd, +6 to +9 rabbitmqctl.
+# +0 AMQP, +1 management, +3 AMQPS, +4 distribution, +5 epmd, +6 to +9 rabbitmqctl.
+# AMQPS is there when CERTIFICATES is: a folder with ca.pem, server.pem and server.key.
+# It is asked for anew with each connection, and each must show a certificate of its own.
 #
 # Says `ready` (or `error WHY`) once, then answers each line that it reads with
 # `ok` or `error WHY`. Lines of output come before that and start with `| `.
@@ -20,7 +22,7 @@
 # gone, killed or not, the end of the input is all that we need to hear.
 set -uo pipefail
 
-folder=$1 port=$2
+folder=$1 port=$2 certificates=${3:-}
 server=/usr/lib/rabbitmq/bin
 boot_seconds=90
 broker='' epmd=''
@@ -57,6 +59,14 @@ vm_memory_high_watermark.absolute = 1GB
 disk_free_limit.absolute = 50MB
 collect_statistics_interval = 200
 log.console = false
+CONF
+    [ -z "$certificates" ] || cat >>"$folder/rabbitmq.conf" <<CONF
+listeners.ssl.1 = 127.0.0.1:$((port + 3))
+ssl_options.cacertfile = $certificates/ca.pem
+ssl_options.certfile = $certificates/server.pem
+ssl_options.keyfile = $certificates/server.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
 CONF
     # A quorum queue tells its counts once per tick; five seconds are too old for a test.
     printf '[{rabbit, [{quorum_tick_interval, 200}]}].\n' >"$folder/advanced.config"
