@@ -5,6 +5,7 @@
 //! again, and storing it again has no second effect. Several loops, in one
 //! process or in many, may share a queue.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const LONGEST_QUEUE_PAUSE: Duration = Duration::from_secs(5);
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Turns in a row without store or queue, after which [`drain`] gives up: half a minute or so.
 const FRUITLESS_TURNS: u32 = 30;
+/// Deliveries of one arrival that say nothing about it: restarts bring some.
+const UNSUSPECTED: u32 = 3;
 /// Tries of one settlement before its lease is left to run out.
 const SETTLE_TRIES: u32 = 5;
 
@@ -62,7 +65,7 @@ pub struct WorkerSettings {
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { batch: 64, idle_ms: 100, renew_ms: 20_000, limits: IntakeLimits::default() }
+        Self { batch: 64, idle_ms: 20, renew_ms: 20_000, limits: IntakeLimits::default() }
     }
 }
 
@@ -230,14 +233,57 @@ async fn turn(deps: &WorkerDeps, shutdown: &Shutdown, totals: &mut Progress) -> 
     if deliveries.is_empty() {
         return Turn::Idle;
     }
-    let tags: Vec<i64> = deliveries.iter().map(|delivery| delivery.tag).collect();
+    let mut tags: Vec<i64> = deliveries.iter().map(|delivery| delivery.tag).collect();
+    for lot in lots(deliveries) {
+        let done: Vec<i64> = lot.iter().map(|delivery| delivery.tag).collect();
+        let turn = work_off(deps, shutdown, totals, lot, &tags).await;
+        tags.retain(|tag| !done.contains(tag));
+        match turn {
+            Turn::Worked => {}
+            Turn::Abandoned => return Turn::Abandoned,
+            down => {
+                if !tags.is_empty() {
+                    give_back(deps, &tags).await;
+                }
+                return down;
+            }
+        }
+    }
+    Turn::Worked
+}
+
+/// What is handled together: the most in one lot, and each by itself what came so often that it
+/// may be what ends every process that touches it. Those come last and in any order, each settled
+/// before the next is touched, so that its neighbours are done with after a few lives of this
+/// process and are not parked with it.
+fn lots(deliveries: Vec<Delivery>) -> Vec<Vec<Delivery>> {
+    let (mut suspects, most): (Vec<_>, Vec<_>) =
+        deliveries.into_iter().partition(|delivery| delivery.attempt > UNSUSPECTED);
+    let order = RandomState::new();
+    suspects.sort_by_cached_key(|delivery| order.hash_one(delivery.tag));
+    let mut lots = Vec::with_capacity(suspects.len() + 1);
+    if !most.is_empty() {
+        lots.push(most);
+    }
+    lots.extend(suspects.into_iter().map(|one| vec![one]));
+    lots
+}
+
+/// One lot, from judging to settling. `tags` is all that is in hand, whose leases must not end meanwhile.
+async fn work_off(
+    deps: &WorkerDeps,
+    shutdown: &Shutdown,
+    totals: &mut Progress,
+    lot: Vec<Delivery>,
+    tags: &[i64],
+) -> Turn {
     let outcome = tokio::select! {
         biased;
         () = shutdown.abandon.cancelled() => None,
-        outcome = work(deps, &tags, deliveries) => Some(outcome),
+        outcome = work(deps, tags, lot) => Some(outcome),
     };
     let Some(outcome) = outcome else {
-        give_back(deps, &tags).await;
+        give_back(deps, tags).await;
         return Turn::Abandoned;
     };
     if outcome.progress.recorded > 0 {
@@ -315,4 +361,18 @@ fn count(progress: Progress) {
     metrics::counter!(metric::TEXTS_REUSED).increment(progress.reused);
     metrics::counter!(metric::DELIVERIES_PARKED).increment(progress.parked);
     metrics::counter!(metric::DELIVERIES_RETRIED).increment(progress.retried);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_too_often_is_handled_alone_and_after_the_rest() {
+        let delivery = |tag, attempt| Delivery { tag, arrival: Err(String::new()), attempt, sequence: tag };
+        let lots = lots(vec![delivery(1, 4), delivery(2, 1), delivery(3, 20), delivery(4, 3)]);
+        let tags: Vec<Vec<i64>> = lots.iter().map(|lot| lot.iter().map(|one| one.tag).collect()).collect();
+        assert_eq!(tags[0], [2, 4]);
+        assert!(tags[1..] == [[1], [3]] || tags[1..] == [[3], [1]], "{tags:?}");
+    }
 }
