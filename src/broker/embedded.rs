@@ -24,6 +24,9 @@ const ROWS_PER_INSERT: usize = 200;
 /// Tags of one UPDATE.
 const TAGS_PER_UPDATE: usize = 500;
 
+/// No retry waits longer: what seems to was put off by a clock that ran ahead.
+const LONGEST_PAUSE_MS: i64 = 3_600_000;
+
 /// How patient the queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EmbeddedLimits {
@@ -82,13 +85,20 @@ impl EmbeddedQueue {
         self.database.write().await.map_err(queue_error)
     }
 
+    /// No lease that a process takes now ends later than this from now; another may be set to twice as long.
+    fn longest_lease_ms(&self) -> i64 {
+        self.limits.lease_ms.saturating_mul(2)
+    }
+
     /// Whether anything waits whose time has come, or is leased for longer than it may.
     async fn is_due(&self, now_ms: i64) -> Result<bool, QueueError> {
         sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM queue WHERE state = 'waiting' AND run_at_ms <= $1) \
-             OR EXISTS (SELECT 1 FROM queue WHERE state = 'leased' AND lease_until_ms <= $1)",
+            "SELECT EXISTS (SELECT 1 FROM queue WHERE state = 'waiting' AND (run_at_ms <= $1 OR run_at_ms > $2)) \
+             OR EXISTS (SELECT 1 FROM queue WHERE state = 'leased' AND (lease_until_ms <= $1 OR lease_until_ms > $3))",
         )
         .bind(now_ms)
+        .bind(now_ms + LONGEST_PAUSE_MS)
+        .bind(now_ms + self.longest_lease_ms())
         .fetch_one(self.database.reader())
         .await
         .map_err(queue_error)
@@ -121,7 +131,8 @@ struct Leased {
     sequence: i64,
     consultation: String,
     source: String,
-    payload: Option<String>,
+    /// As bytes: what is no UTF-8 must not keep its neighbours from being read.
+    payload: Option<Vec<u8>>,
     deliveries: i64,
 }
 
@@ -134,7 +145,7 @@ impl Leased {
             return Err("the row has no consultation or source".to_owned());
         };
         // The position and not the message: the message could quote the text.
-        let wire: CommentV1 = serde_json::from_str(payload)
+        let wire: CommentV1 = serde_json::from_slice(payload)
             .map_err(|error| format!("not a comment at line {} column {}", error.line(), error.column()))?;
         wire.into_comment(&consultation, &source).map_err(|error| error.to_string())
     }
@@ -172,7 +183,8 @@ impl Queue for EmbeddedQueue {
                     .push_bind(key)
                     .push_bind(payload)
                     .push("'waiting'")
-                    .push_bind(now_ms)
+                    // Due at once, whatever becomes of the clock.
+                    .push_bind(0_i64)
                     .push_bind(now_ms);
                 sequence += 1;
             });
@@ -190,12 +202,12 @@ impl Queue for EmbeddedQueue {
             return Ok(Vec::new());
         }
         let mut tx = self.write().await?;
-        expire(&mut tx, now_ms, self.limits.delivery_budget).await?;
+        expire(&mut tx, now_ms, now_ms + self.longest_lease_ms(), self.limits.delivery_budget).await?;
         let mut leased: Vec<Leased> = sqlx::query_as(
             "UPDATE queue SET state = 'leased', lease_owner = $1, lease_until_ms = $2, \
              attempts = attempts + 1, deliveries = deliveries + 1 \
              WHERE sequence IN (SELECT sequence FROM queue \
-                 WHERE state = 'waiting' AND run_at_ms <= $3 \
+                 WHERE state = 'waiting' AND (run_at_ms <= $3 OR run_at_ms > $6) \
                  AND ($5 IS NULL OR consultation = $5) ORDER BY sequence LIMIT $4) \
              RETURNING sequence, consultation, source, payload, deliveries",
         )
@@ -204,6 +216,7 @@ impl Queue for EmbeddedQueue {
         .bind(now_ms)
         .bind(max as i64)
         .bind(self.only.as_ref().map(ConsultationId::as_str))
+        .bind(now_ms + LONGEST_PAUSE_MS)
         .fetch_all(&mut *tx)
         .await
         .map_err(queue_error)?;
@@ -338,10 +351,9 @@ impl Queue for EmbeddedQueue {
     async fn replay(&self, consultation: Option<&ConsultationId>) -> Result<u64, QueueError> {
         let mut tx = self.write().await?;
         let replayed = sqlx::query(
-            "UPDATE queue SET state = 'waiting', attempts = 0, run_at_ms = $1 \
-             WHERE state = 'parked' AND ($2 IS NULL OR consultation = $2)",
+            "UPDATE queue SET state = 'waiting', attempts = 0, run_at_ms = 0 \
+             WHERE state = 'parked' AND ($1 IS NULL OR consultation = $1)",
         )
-        .bind(self.clock.now_ms())
         .bind(consultation.map(ConsultationId::as_str))
         .execute(&mut *tx)
         .await
@@ -399,14 +411,21 @@ async fn park(conn: &mut SqliteConnection, owner: &str, tag: i64, reason: &str) 
     Ok(())
 }
 
-/// Takes back leases that ran out. Their attempt counts: it may be the comment
+/// Takes back leases that ran out, or end later than one that is taken now could: the clock was
+/// ahead then, and nobody waits for it. Their attempt counts: it may be the comment
 /// itself that ends every process that touches it.
-async fn expire(conn: &mut SqliteConnection, now_ms: i64, delivery_budget: u32) -> Result<(), QueueError> {
+async fn expire(
+    conn: &mut SqliteConnection,
+    now_ms: i64,
+    latest_ms: i64,
+    delivery_budget: u32,
+) -> Result<(), QueueError> {
     sqlx::query(
         "UPDATE queue SET state = 'waiting', lease_owner = NULL, lease_until_ms = NULL \
-         WHERE state = 'leased' AND lease_until_ms <= $1",
+         WHERE state = 'leased' AND (lease_until_ms <= $1 OR lease_until_ms > $2)",
     )
     .bind(now_ms)
+    .bind(latest_ms)
     .execute(&mut *conn)
     .await
     .map_err(queue_error)?;

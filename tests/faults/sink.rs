@@ -10,6 +10,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::ports::{lines, subject};
@@ -43,7 +44,7 @@ pub enum Sink {
     /// Files that the workers' publishers append to.
     Files(PathBuf),
     /// Queues that are read all the time.
-    Queues { received: Arc<Mutex<Received>>, _reading: AbortOnDropHandle<()> },
+    Queues { received: Arc<Mutex<Received>>, reads: watch::Sender<bool>, _reading: AbortOnDropHandle<()> },
 }
 
 impl Sink {
@@ -55,13 +56,24 @@ impl Sink {
     pub fn queues(url: String) -> Self {
         let received = Arc::<Mutex<Received>>::default();
         let shared = Arc::clone(&received);
+        let reads = watch::Sender::new(true);
+        let mut told = reads.subscribe();
         let reading = tokio::spawn(async move {
-            loop {
-                let _ = read(&url, &shared).await;
-                tokio::time::sleep(Duration::from_millis(300)).await;
+            while told.wait_for(|reads| *reads).await.is_ok() {
+                tokio::select! {
+                    _ = read(&url, &shared) => tokio::time::sleep(Duration::from_millis(300)).await,
+                    _ = told.wait_for(|reads| !*reads) => {}
+                }
             }
         });
-        Self::Queues { received, _reading: AbortOnDropHandle::new(reading) }
+        Self::Queues { received, reads, _reading: AbortOnDropHandle::new(reading) }
+    }
+
+    /// Whether it reads; what it does not read stays in the queues.
+    pub fn reads(&self, does: bool) {
+        if let Self::Queues { reads, .. } = self {
+            reads.send_replace(does);
+        }
     }
 
     pub fn received(&self) -> Received {

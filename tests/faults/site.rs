@@ -101,18 +101,26 @@ impl Stored {
 
 impl Site {
     pub async fn open(setup: &Setup) -> anyhow::Result<Arc<Self>> {
-        let path = setup.folder.join("store").join("moothall.db");
-        Self::open_at(setup, &path).await
+        Self::open_with(setup, |_| {}).await
+    }
+
+    /// With other workers.
+    pub async fn open_with(setup: &Setup, change: impl FnOnce(&mut LineSpec)) -> anyhow::Result<Arc<Self>> {
+        Self::made(setup, &setup.folder.join("store").join("moothall.db"), change).await
     }
 
     /// With the store's file in a place of its own.
     pub async fn open_at(setup: &Setup, path: &Path) -> anyhow::Result<Arc<Self>> {
+        Self::made(setup, path, |_| {}).await
+    }
+
+    async fn made(setup: &Setup, path: &Path, change: impl FnOnce(&mut LineSpec)) -> anyhow::Result<Arc<Self>> {
         let folder = setup.folder.clone();
         let vhost = match &setup.node {
             Some(node) if setup.shape.has_broker() => Some(node.vhost().await),
             _ => None,
         };
-        let spec = LineSpec {
+        let mut spec = LineSpec {
             name: "intake".to_owned(),
             folder: folder.clone(),
             store: StoreSpec::Sqlite(path.to_owned()),
@@ -127,6 +135,7 @@ impl Site {
             mended: false,
             clock: folder.join("clock"),
         };
+        change(&mut spec);
         let clock = Clock::system();
         let limits = EmbeddedLimits { lease_ms: spec.lease_ms, delivery_budget: spec.budget };
         let embedded = vhost.is_none().then_some(("intake", limits));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use lapin::types::FieldTable;
 use moothall::broker::rabbitmq::RabbitQueue;
 use moothall::pipeline::clock::Clock;
 use moothall::pipeline::ports::Queue;
@@ -256,18 +257,17 @@ pub async fn queue_full(setup: Setup) -> anyhow::Result<Outcome> {
 /// Results are refused: they wait in the outbox, and alerts pass.
 pub async fn results_full(setup: Setup) -> anyhow::Result<Outcome> {
     let site = Site::open(&setup).await?;
-    policy(&site, "moothall.results", json!({"max-length": 0})).await?;
+    policy(&site, "moothall.results", json!({"max-length": 50})).await?;
+    site.sink.reads(false);
     let worker = site.ready_worker().await?;
     site.publish(&some(0..400)).await?;
     site.reaches(400).await?;
     let alerts = some(0..400).iter().filter(|comment| comment.text.starts_with("help")).count() as u64;
-    let alarmed = async || {
-        let received = site.sink.received();
-        Ok(received.events.keys().filter(|subject| subject.starts_with("alert.")).count() as u64 == alerts)
-    };
-    site.until("all alerts have passed", alarmed).await?;
+    let vhost = site.vhost()?.clone();
+    until("all alerts have passed", async || vhost.queue_totals("moothall.alerts").await.0 == alerts).await;
     let waiting = site.store.backlog(None).await?.unsent;
     no_policy(&site).await?;
+    site.sink.reads(true);
     let at = Instant::now();
     site.until("results go out", async || Ok(site.store.backlog(None).await?.unsent < waiting)).await?;
     let recovery = at.elapsed();
@@ -283,13 +283,13 @@ pub async fn results_full(setup: Setup) -> anyhow::Result<Outcome> {
 pub async fn unroutable(setup: Setup) -> anyhow::Result<Outcome> {
     let site = Site::open(&setup).await?;
     let vhost = site.vhost()?.clone();
-    let key = "comment.created.%23";
-    vhost.node().delete(&format!("bindings/{}/e/moothall.in/q/moothall.work/{key}", vhost.name)).await;
+    let client = Client::new(&vhost.url()).await?;
+    let (queue, exchange, key) = ("moothall.work".into(), "moothall.in".into(), "comment.created.#".into());
+    client.channel.queue_unbind(queue, exchange, key, FieldTable::default()).await?;
     site.publish(&some(0..300)).await?;
     until("they are put aside", async || vhost.queue_totals("moothall.unrouted").await.0 == 300).await;
     // Whoever connects binds what is missing; then a person moves them back.
     let worker = site.ready_worker().await?;
-    let client = Client::new(&vhost.url()).await?;
     let at = Instant::now();
     let mut moved = 0;
     while let Some(body) = client.take("moothall.unrouted").await? {
@@ -309,15 +309,16 @@ pub async fn unroutable(setup: Setup) -> anyhow::Result<Outcome> {
 /// An alarm blocks publishing: judging and acknowledging go on, results wait.
 async fn alarm(setup: Setup, on: &[&str], off: &[&str]) -> anyhow::Result<Outcome> {
     let (site, node) = (Site::open(&setup).await?, node(&setup)?);
-    let mut worker = site.ready_worker().await?;
-    site.publish(&some(0..600)).await?;
+    let mut worker = site.worker_with(|spec| spec.wait_us = 4_000)?;
+    site.up(&mut worker).await?;
+    site.publish(&some(0..800)).await?;
     site.reaches(1).await?;
     worker.signal("-STOP")?;
     node.ctl(on).await;
     until("the alarm is on", async || node.alarmed().await).await;
     worker.signal("-CONT")?;
     // All that the queue holds is judged, stored and acknowledged while nothing can be published.
-    site.reaches(600).await?;
+    site.reaches(800).await?;
     let vhost = site.vhost()?.clone();
     until("all is acknowledged", async || vhost.queue_totals("moothall.work").await == (0, 0)).await;
     let waiting = site.store.backlog(None).await?.unsent;

@@ -49,8 +49,9 @@ pub async fn hostile_messages(setup: Setup) -> anyhow::Result<Outcome> {
     let parked = site.parked().await?;
     outcome.injected = unreadable;
     outcome.promise(parked.len() as u64 == unreadable, format!("{} parked of {unreadable}", parked.len()));
-    for (parked, (_, reason)) in parked.iter().zip(&hostile) {
-        outcome.promise(parked.reason.contains(reason), format!("`{}` should say {reason}", parked.reason));
+    // Two loops share the lane: the order is theirs.
+    for (_, reason) in &hostile {
+        outcome.promise(parked.iter().any(|one| one.reason.contains(reason)), format!("no reason says {reason}"));
     }
     worker.stop().await?;
     Ok(outcome)
@@ -77,7 +78,13 @@ pub async fn poison(setup: Setup) -> anyhow::Result<Outcome> {
 
 /// A comment that ends every process that touches it. Its supervisor starts the next at once.
 pub async fn poison_that_kills(setup: Setup) -> anyhow::Result<Outcome> {
-    let site = Site::open(&setup).await?;
+    // On a broker the limit is the queue's own.
+    let site = Site::open_with(&setup, |spec| {
+        if spec.broker.is_none() {
+            spec.budget = 8;
+        }
+    })
+    .await?;
     let mut comments = some(0..200);
     comments.insert(100, comment("deadly", "abort this process"));
     site.publish(&comments).await?;
@@ -88,7 +95,7 @@ pub async fn poison_that_kills(setup: Setup) -> anyhow::Result<Outcome> {
         if parked.iter().any(|one| one.key.as_ref().is_some_and(|key| key.id.as_str() == "deadly")) {
             break;
         }
-        anyhow::ensure!(started.elapsed() < Duration::from_secs(100), "not parked after {deaths} deaths");
+        anyhow::ensure!(started.elapsed() < Duration::from_secs(180), "not parked after {deaths} deaths");
         if worker.ended().is_some() {
             deaths += 1;
             worker = site.worker()?;
@@ -192,7 +199,9 @@ pub async fn odd_headers(setup: Setup) -> anyhow::Result<Outcome> {
         ("moothall-attempts", AMQPValue::Boolean(true)),
         ("moothall-attempts", AMQPValue::LongLongInt(-7)),
         ("moothall-attempts", text("many")),
+        ("moothall-attempts", AMQPValue::LongLongInt(i64::MAX)),
         ("moothall-first-seen-us", AMQPValue::LongLongInt(i64::MIN)),
+        ("moothall-first-seen-us", AMQPValue::LongLongInt(i64::MAX)),
         ("moothall-first-seen-us", AMQPValue::FieldTable(table.clone())),
         ("moothall-reason", AMQPValue::ByteArray(vec![0xff, 0x00].into())),
         ("moothall-routing-key", text("probe")),
@@ -243,18 +252,27 @@ pub async fn parked_replayed(setup: Setup) -> anyhow::Result<Outcome> {
         site.until(&format!("{count} are parked"), async || Ok(site.parked().await?.len() == count)).await
     };
     parked(40).await?;
-    anyhow::ensure!(site.intake.replay(None).await? == 40, "not all were replayed");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    replay(&site, 40).await?;
     // The same judge: they fail again, and come back with all they had.
     parked(40).await?;
     worker.stop().await?;
     let mended = site.worker_with(|spec| spec.mended = true)?;
-    anyhow::ensure!(site.intake.replay(None).await? == 40, "not all were replayed the second time");
+    replay(&site, 40).await?;
     let mut outcome = site.account(Expect::default()).await?;
     outcome.injected = 2;
     outcome.promise(outcome.parked == 0, format!("{} are still parked", outcome.parked));
     mended.stop().await?;
     Ok(outcome)
+}
+
+/// Replays so many. What a look at the parked queue held comes back to it a moment later.
+async fn replay(site: &Site, count: u64) -> anyhow::Result<()> {
+    let mut replayed = 0;
+    site.until("all are replayed", async || {
+        replayed += site.intake.replay(None).await?;
+        Ok(replayed >= count)
+    })
+    .await
 }
 
 /// Ten times what a worker can do, and urgent comments in the middle of it.

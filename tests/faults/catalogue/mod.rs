@@ -118,7 +118,7 @@ pub fn all() -> Vec<Fault> {
             "headers of every type, 64 kB of them, traces that are none";
         "poison", EVERYWHERE, EVERYWHERE, false, messages::poison,
             "comments that the judge panics at or refuses; parked alone";
-        "poison-that-kills", EVERYWHERE, EVERYWHERE, false, messages::poison_that_kills,
+        "poison-that-kills", EVERYWHERE, EMBEDDED, false, messages::poison_that_kills,
             "a comment that ends every process that touches it; parked alone, neighbours judged";
         "duplicate-storm", EVERYWHERE, EVERYWHERE, false, messages::duplicate_storm,
             "each comment five times, shuffled, two workers; one result each";
@@ -132,7 +132,7 @@ pub fn all() -> Vec<Fault> {
             "six thousand at once; memory flat, urgent comments not behind them";
         "store-locked", EVERYWHERE, EMBEDDED, false, stores::locked,
             "another process holds the write lock for 14 s; said, nothing counted against comments";
-        "store-refuses", EVERYWHERE, RABBIT, false, stores::read_only,
+        "store-refuses", EVERYWHERE, RABBIT, false, stores::refuses,
             "the store refuses every write for two seconds";
         "disk-full", EVERYWHERE, EVERYWHERE, false, stores::disk_full,
             "the store's disk is full for four seconds, twice";
