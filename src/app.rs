@@ -1,5 +1,7 @@
 //! The one place that names concrete adapters and puts them together.
 
+mod storage;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,6 @@ use async_trait::async_trait;
 
 use crate::assess;
 use crate::assess::read::{ReadHints, read};
-use crate::broker::embedded::{EmbeddedLimits, EmbeddedQueue};
 use crate::broker::rabbitmq::{BrokerUrl, Mode, Names, RabbitConfig, Tls};
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{Comment, ConsultationId};
@@ -17,15 +18,12 @@ use crate::domain::rulebook::{PipelineVersion, Rulebook};
 use crate::domain::score::Signals;
 use crate::engine::choice::EngineChoice;
 use crate::engine::{EnginePool, Models};
-use crate::pipeline::clock::Clock;
 use crate::pipeline::intake::IntakeLimits;
-use crate::pipeline::ports::{Engine, EngineError, Judge, Queue, Store};
-use crate::pipeline::pulse::Pulse;
-use crate::pipeline::worker::{WorkerDeps, WorkerSettings};
+use crate::pipeline::ports::{Engine, EngineError, Judge};
 use crate::settings::Settings;
-use crate::sqlite::Database;
-use crate::store::sqlite::SqliteStore;
 use crate::wire::incoming::Defaults;
+
+pub use self::storage::{Storage, StorePlace, open_store};
 
 /// Reads, scores and assesses: the whole judgement, with one rulebook and one engine.
 pub struct LineJudge {
@@ -86,59 +84,6 @@ impl Judge for LineJudge {
 
 fn texts(comments: &[Comment]) -> Vec<(&str, Option<&str>)> {
     comments.iter().map(|comment| (comment.text.as_str(), comment.language.as_deref())).collect()
-}
-
-/// Where comments wait and where judgements are kept.
-#[derive(Clone)]
-pub struct Storage {
-    /// The durable queue.
-    pub queue: Arc<dyn Queue>,
-    /// Comments and judgements.
-    pub store: Arc<dyn Store>,
-    /// What time it is.
-    pub clock: Clock,
-}
-
-impl Storage {
-    /// The embedded shape: queue and store in one SQLite file, which is made where it is
-    /// missing. `only` keeps this process to one consultation's queue.
-    pub async fn embedded(path: &Path, settings: &Settings, only: Option<&ConsultationId>) -> anyhow::Result<Self> {
-        let clock = Clock::system();
-        let database = Database::open(path).await.with_context(|| format!("store {}", path.display()))?;
-        let limits = EmbeddedLimits {
-            lease_ms: i64::try_from(settings.lease_ms).unwrap_or(i64::MAX),
-            delivery_budget: settings.max_attempts,
-        };
-        let queue =
-            EmbeddedQueue::open(database.clone(), clock.clone(), &random_name()?, limits).await?.only(only.cloned());
-        let store = SqliteStore::new(database, clock.clone());
-        Ok(Self { queue: Arc::new(queue), store: Arc::new(store), clock })
-    }
-
-    /// A queue of its own beside a store in a file.
-    pub async fn beside(queue: Arc<dyn Queue>, clock: Clock, path: &Path) -> anyhow::Result<Self> {
-        let database = Database::open(path).await.with_context(|| format!("store {}", path.display()))?;
-        let store = SqliteStore::new(database, clock.clone());
-        Ok(Self { queue, store: Arc::new(store), clock })
-    }
-
-    /// What a worker needs, with a fresh pulse.
-    pub fn worker(&self, judge: Arc<dyn Judge>, settings: &Settings) -> WorkerDeps {
-        WorkerDeps {
-            queue: Arc::clone(&self.queue),
-            store: Arc::clone(&self.store),
-            judge,
-            pulse: Pulse::default(),
-            clock: self.clock.clone(),
-            settings: WorkerSettings {
-                batch: settings.batch,
-                renew_ms: (settings.lease_ms / 3).max(1),
-                limits: intake_limits(settings),
-                ..WorkerSettings::default()
-            },
-            stored: Arc::default(),
-        }
-    }
 }
 
 /// What a comment may be, as set.
@@ -207,14 +152,6 @@ pub fn rabbit_config(settings: &Settings, amqp: Option<&str>, defaults: Defaults
 
 fn read_text(path: &Path, key: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{key}: {}", path.display()))
-}
-
-/// Where the store is: as set, else in the output folder's restricted part.
-pub fn store_path(given: Option<&Path>, settings: &Settings, out: &Path) -> PathBuf {
-    given
-        .map(Path::to_owned)
-        .or_else(|| settings.store_path.clone())
-        .unwrap_or_else(|| out.join("restricted").join("moothall.db"))
 }
 
 /// The key behind pseudonyms: from the environment (hex, or a file that holds

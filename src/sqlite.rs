@@ -65,6 +65,39 @@ impl Database {
         Ok(Self { path: path.to_owned(), writer, reader })
     }
 
+    /// The version of a file's schema, without changing it; 0 for a new file.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerSchema`] where a newer Moothall has been at work.
+    pub async fn found_version(path: &Path) -> Result<i64, StoreError> {
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
+        let reader = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(store_error)?;
+        let found = found_version(&reader).await;
+        reader.close().await;
+        let (found, known) = (found?, schema_version());
+        if found > known { Err(StoreError::NewerSchema { found, known }) } else { Ok(found) }
+    }
+
+    /// Copies the whole store into a new file at one moment of it, while others go on working.
+    ///
+    /// # Errors
+    /// Where the new file is there already and holds something, or cannot be written.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        // Made by us, so that nobody else can read it, not even for a moment.
+        protect(path).map_err(|error| StoreError::Failed(format!("open {}: {error}", path.display())))?;
+        let target = path.to_str().ok_or_else(|| StoreError::Failed(format!("{} is no text", path.display())))?;
+        // The writer's connection: a reader's refuses, although this only reads the store.
+        sqlx::query("VACUUM INTO $1").bind(target).execute(&self.writer).await.map_err(store_error)?;
+        Ok(())
+    }
+
+    /// Reads every page and index of the file: whether nothing is damaged.
+    pub async fn is_whole(&self) -> Result<bool, StoreError> {
+        let said: Vec<String> =
+            sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.reader).await.map_err(store_error)?;
+        Ok(said == ["ok"])
+    }
+
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path

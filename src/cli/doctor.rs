@@ -1,29 +1,25 @@
 //! `moothall doctor`: everything that work needs, looked at once, with what to do next.
 
+mod store;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use self::store::StoreCheck;
 use super::broker::{self, BrokerArgs};
-use super::output::{Place, quoted};
-use super::queue::age;
+use super::output::Place;
 use super::{Common, Failure, usage};
-use crate::app::Storage;
 use crate::broker::rabbitmq::{BrokerError, RabbitConfig, probe};
 use crate::domain::comment::ConsultationId;
 use crate::domain::rulebook::Rulebook;
 use crate::engine::Models;
-use crate::pipeline::ports::StoreError;
 use crate::settings::Settings;
-use crate::sqlite;
 
-/// An outbox whose oldest message waits longer is not being emptied.
-const OUTBOX_LATE_MS: i64 = 5 * 60 * 1_000;
 /// Below so many bytes a disk is nearly full, and below the other it is full for our purposes.
 const DISK_LOW: u64 = 1024 * 1024 * 1024;
 const DISK_FULL: u64 = 100 * 1024 * 1024;
@@ -58,11 +54,11 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     checks.ok("settings", common.config.as_ref().map_or_else(|| "defaults and environment".to_owned(), shown));
     let rulebook = check_rulebook(common, &settings, &mut checks);
     let limit = Duration::from_millis(settings.rabbitmq.timeout_ms);
-    let path = arguments.place.store_path(&settings);
+    let place = arguments.place.store(&settings)?;
     check_folder(&arguments.place.out, "output", &mut checks);
-    check_disk(&path, &mut checks);
+    check_disk(place.queue_path(), &mut checks);
     broker::block_on(async {
-        let store = StoreCheck { path: &path, place: &arguments.place, settings: &settings, limit };
+        let store = StoreCheck { store: &place, out: &arguments.place.out, settings: &settings, limit };
         store.look(&consultation, rulebook.as_ref(), config.is_some(), &mut checks).await;
         if let Some(config) = &config {
             check_broker(config, limit, &mut checks).await;
@@ -255,128 +251,6 @@ fn check_disk(store: &Path, checks: &mut Checks) {
 
 #[cfg(not(unix))]
 fn check_disk(_store: &Path, _checks: &mut Checks) {}
-
-struct StoreCheck<'a> {
-    path: &'a Path,
-    place: &'a Place,
-    settings: &'a Settings,
-    /// The most that one question may take.
-    limit: Duration,
-}
-
-impl StoreCheck<'_> {
-    async fn look(
-        &self,
-        consultation: &ConsultationId,
-        rulebook: Option<&Rulebook>,
-        broker: bool,
-        checks: &mut Checks,
-    ) {
-        if !self.path.exists() {
-            let advice = "the first `moothall process`, `run` or `worker` makes it; else name its folder with --out";
-            checks.warn("store", format!("none yet at {}", shown(self.path)), advice);
-            return;
-        }
-        if let Err(why) = self.questions(consultation, rulebook, broker, checks).await {
-            let advice = match why {
-                StoreError::Busy(_) => "another process holds it: look for one that hangs, and for a full disk",
-                StoreError::NewerSchema { .. } => "use the newer moothall",
-                _ => "check that it is Moothall's file and can be written, else restore a backup",
-            };
-            checks.fail("store", format!("{}: {why}", shown(self.path)), advice);
-        }
-    }
-
-    async fn questions(
-        &self,
-        consultation: &ConsultationId,
-        rulebook: Option<&Rulebook>,
-        broker: bool,
-        checks: &mut Checks,
-    ) -> Result<(), StoreError> {
-        let opening = async {
-            let opened = Storage::embedded(self.path, self.settings, None).await;
-            opened.map_err(|error| match error.downcast::<StoreError>() {
-                Ok(error) => error,
-                Err(error) => StoreError::Failed(format!("{error:#}")),
-            })
-        };
-        let Storage { store, queue, .. } = self.in_time(opening).await?;
-        self.in_time(store.ping()).await?;
-        checks.ok("store", format!("{}, can be written, schema {}", shown(self.path), sqlite::schema_version()));
-
-        if let Some(rulebook) = rulebook {
-            match self.in_time(store.active_version(consultation)).await? {
-                None => checks.ok("pipeline", format!("nothing is judged yet for `{consultation}`")),
-                Some(active) if active == rulebook.version => {
-                    checks.ok("pipeline", format!("{active}, as the store's judgements were made"));
-                }
-                Some(active) => checks.fail(
-                    "pipeline",
-                    format!("the store's active rulebook is {active}, these files and models make {}", rulebook.version),
-                    "`moothall rulebook adopt` (or --adopt-rulebook) to judge by these, `moothall rulebook rollback` to go back",
-                ),
-            }
-        }
-
-        let backlog = self.in_time(store.backlog(None)).await?;
-        let now = Timestamp::now().as_millisecond();
-        let waits = backlog.oldest_ms.map(|ms| format!(", the oldest for {}", age(ms))).unwrap_or_default();
-        let found = format!("{} results and alerts not sent yet{waits}", backlog.unsent);
-        match backlog.oldest_ms {
-            None => checks.ok("outbox", "everything is sent"),
-            // Without a broker they are kept for the day that one is named.
-            Some(_) if !broker => checks.ok("outbox", format!("{} results and alerts kept for a broker", backlog.unsent)),
-            Some(ms) if now - ms > OUTBOX_LATE_MS => checks.warn(
-                "outbox",
-                found,
-                "a running `moothall worker` or `run` with --amqp sends them; if one runs, its log says what is in the way",
-            ),
-            Some(_) => checks.ok("outbox", found),
-        }
-
-        let queue_error = |error: crate::pipeline::ports::QueueError| StoreError::Failed(error.to_string());
-        let depth = self.in_time(async { queue.depth(None).await.map_err(queue_error) }).await?;
-        if broker && depth.waiting > 0 {
-            checks.warn(
-                "queue",
-                format!(
-                    "{} comments wait in the store's own queue, which a broker's workers do not look at",
-                    depth.waiting
-                ),
-                "work them off with `moothall process` or with `moothall run` without a broker",
-            );
-        } else if depth.parked > 0 {
-            checks.warn(
-                "queue",
-                format!("{} given up on in the store's own queue", depth.parked),
-                "`moothall queue parked` tells why, `moothall queue replay` lets them try again",
-            );
-        } else if !broker {
-            checks.ok("queue", format!("{} waiting, {} in flight", depth.waiting, depth.in_flight));
-        }
-
-        let disclosures = self.in_time(store.disclosures(Some(consultation))).await?;
-        let unread = disclosures.iter().filter(|disclosure| disclosure.acknowledged.is_none()).count();
-        if unread > 0 {
-            checks.warn(
-                "disclosures",
-                format!("{unread} possible disclosures of harm that nobody has acknowledged"),
-                format!("moothall safeguarding --out {} list", quoted(&self.place.out)),
-            );
-        } else {
-            checks.ok("disclosures", "none waits for a person");
-        }
-        Ok(())
-    }
-
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.limit, work).await {
-            Ok(ended) => ended,
-            Err(_) => Err(StoreError::Busy(format!("no answer within {} s", self.limit.as_secs_f32()))),
-        }
-    }
-}
 
 /// Reaching, logging in, topology, a confirmed publish, and what the queues say.
 async fn check_broker(config: &Arc<RabbitConfig>, limit: Duration, checks: &mut Checks) {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::app::StorePlace;
 use crate::domain::rulebook::{Consultation, Rulebook, RulebookSnapshot};
 use crate::engine::Models;
 use crate::engine::choice::EngineChoice;
@@ -19,15 +20,18 @@ use crate::telemetry::{self, LogFormat};
 
 mod adoption;
 mod assess;
+mod backup;
 mod bench;
 mod broker;
 mod check_config;
 mod codebook;
+mod copy_store;
 mod differences;
 mod doctor;
 mod eval;
 mod files;
 mod health;
+mod migrate;
 mod output;
 mod prepare;
 mod process;
@@ -115,6 +119,12 @@ enum Command {
     CheckConfig,
     /// Look at everything that work needs, and say what is wrong and what to do
     Doctor(doctor::Arguments),
+    /// Bring the store's schema up to this binary's
+    Migrate(migrate::Arguments),
+    /// Copy a store from its SQLite file to a PostgreSQL server, and prove that nothing is missing
+    CopyStore(copy_store::Arguments),
+    /// Copy the SQLite store into a new file while services go on working
+    Backup(backup::Arguments),
     /// Ask the service on this machine how it is
     Health(health::Arguments),
     /// Print what the models read of each JSON line: judging text, sentences and surface features
@@ -172,6 +182,9 @@ pub fn main() -> ExitCode {
         Command::Publish(arguments) => publish::run(&cli.common, arguments),
         Command::Queue(arguments) => queue::run(&cli.common, arguments),
         Command::Doctor(arguments) => doctor::run(&cli.common, arguments),
+        Command::Migrate(arguments) => migrate::run(&cli.common, arguments),
+        Command::CopyStore(arguments) => copy_store::run(&cli.common, arguments),
+        Command::Backup(arguments) => backup::run(&cli.common, arguments),
         Command::Health(arguments) => health::run(&cli.common, arguments),
         Command::CheckConfig => check_config::run(&cli.common),
         Command::Prepare(arguments) => prepare::run(&cli.common, arguments),
@@ -289,12 +302,15 @@ fn usage(message: &str) -> Failure {
     Failure::Usage(anyhow::anyhow!("{message}"))
 }
 
-/// Refuses to work on a store that is not there, instead of making an empty one.
-fn existing(store: &std::path::Path) -> Result<(), Failure> {
-    if store.is_file() {
-        return Ok(());
+/// Refuses to work on a file that is not there, instead of making an empty one.
+fn existing(store: &StorePlace) -> Result<(), Failure> {
+    match store {
+        StorePlace::File(path) if !path.is_file() => Err(usage(&format!(
+            "no store at {}: run `moothall process` first, or name its folder with --out",
+            path.display()
+        ))),
+        StorePlace::File(_) | StorePlace::Server { .. } => Ok(()),
     }
-    Err(usage(&format!("no store at {}: run `moothall process` first, or name its folder with --out", store.display())))
 }
 
 /// Threads for the encoder: what was asked for, else one per core.

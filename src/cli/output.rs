@@ -1,5 +1,6 @@
 //! What `process`, `report` and the services share: the output folder and the last words on the terminal.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{Failure, environment};
-use crate::app::{self, Storage};
+use crate::app::{self, Storage, StorePlace};
 use crate::assess::redact;
 use crate::domain::comment::ConsultationId;
 use crate::domain::rulebook::Rulebook;
@@ -21,15 +22,16 @@ pub struct Place {
     /// Output folder; queue, store and disclosures live in its `restricted` part
     #[arg(long, global = true, value_name = "DIR", default_value = "out", env = "MOOTHALL_OUT")]
     pub out: PathBuf,
-    /// The SQLite file [default: restricted/moothall.db in the output folder]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub store: Option<PathBuf>,
+    /// The SQLite file, or postgres://USER@HOST/DATABASE [default: as `[store]` in the settings says,
+    /// else restricted/moothall.db in the output folder]
+    #[arg(long, global = true, value_name = "FILE|URL")]
+    pub store: Option<OsString>,
 }
 
 impl Place {
-    /// The SQLite file.
-    pub fn store_path(&self, settings: &Settings) -> PathBuf {
-        app::store_path(self.store.as_deref(), settings, &self.out)
+    /// Where the store is.
+    pub fn store(&self, settings: &Settings) -> Result<StorePlace, Failure> {
+        StorePlace::find(self.store.as_deref(), settings, &self.out).map_err(Failure::Usage)
     }
 }
 
@@ -49,9 +51,9 @@ impl Output {
         super::process::parse_as_at(self.as_at.as_deref())
     }
 
-    /// The SQLite file.
-    pub fn store_path(&self, settings: &Settings) -> PathBuf {
-        self.place.store_path(settings)
+    /// Where the store is.
+    pub fn store(&self, settings: &Settings) -> Result<StorePlace, Failure> {
+        self.place.store(settings)
     }
 
     /// Makes the output folder and its restricted part.
@@ -64,7 +66,9 @@ impl Output {
     /// Makes the folders and opens queue and store; `only` keeps to one consultation's queue.
     pub async fn open(&self, settings: &Settings, only: Option<&ConsultationId>) -> Result<Storage, Failure> {
         self.make_folders()?;
-        Ok(Storage::embedded(&self.store_path(settings), settings, only).await?)
+        let storage = Storage::embedded(&self.store(settings)?, settings, only).await?;
+        storage.ready().await?;
+        Ok(storage)
     }
 }
 

@@ -27,6 +27,11 @@ impl Line {
         Self::new(name, Some(total), "comments", "{msg} {bar:30} {percent}%  {pos}/{len}  {per_sec}  {eta} left")
     }
 
+    /// Counts rows of a store.
+    pub fn rows(name: &str, total: u64) -> Self {
+        Self::new(name, Some(total), "rows", "{msg} {bar:30} {percent}%  {pos}/{len}  {per_sec}  {eta} left")
+    }
+
     /// Counts steps of work that has no better measure.
     pub fn steps(name: &str, total: u64) -> Self {
         Self::new(name, Some(total), "steps", "{msg} {bar:30} {percent}%  {eta} left")

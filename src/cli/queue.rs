@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::broker::{self, BrokerArgs, Hint};
 use super::output::Place;
 use super::{Common, Failure, usage};
-use crate::app::Storage;
+use crate::app::{Storage, StorePlace};
 use crate::broker::rabbitmq::{Inspection, Lane, Purpose, QueueState, RabbitConfig, RabbitQueue};
 use crate::domain::comment::ConsultationId;
 use crate::export::cells::neutral;
@@ -92,15 +92,16 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     let consultation = ConsultationId::new(&common.consultation).ok_or_else(|| usage("--consultation is empty"))?;
     let (Action::Status { which, .. } | Action::Parked { which, .. } | Action::Replay { which }) = &arguments.action;
     let config = which.broker.config(&settings, &consultation)?;
-    let path = which.place.store_path(&settings);
+    let place = which.place.store(&settings)?;
+    let path = place.queue_path().to_owned();
     if config.is_none() {
-        super::existing(&path)?;
+        super::existing(&StorePlace::File(path.clone()))?;
     }
     let only = common.consultation_named.then_some(&consultation);
     broker::block_on(async {
         let opened = match config {
             Some(config) => Opened::Broker(config),
-            None => Opened::Embedded(path.clone(), Storage::embedded(&path, &settings, None).await?),
+            None => Opened::Embedded(path, Storage::embedded(&place, &settings, None).await?),
         };
         match &arguments.action {
             Action::Status { json, watch: None, .. } => {

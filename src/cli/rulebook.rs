@@ -11,7 +11,7 @@ use serde_json::json;
 use super::adoption::{self, time};
 use super::output::Place;
 use super::{Carried, Common, Failure, usage};
-use crate::app::{self, Storage};
+use crate::app::{self, open_store};
 use crate::domain::comment::ConsultationId;
 use crate::domain::rulebook::{PipelineVersion, RulebookParts, RulebookSnapshot};
 use crate::engine::manifest::ManifestFile;
@@ -66,12 +66,12 @@ enum Action {
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = common.settings()?;
     super::start_logging(&settings, "warn");
-    let path = arguments.place.store_path(&settings);
-    super::existing(&path)?;
+    let place = arguments.place.store(&settings)?;
+    super::existing(&place)?;
     let consultation = ConsultationId::new(&common.consultation).ok_or_else(|| usage("--consultation is empty"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Storage::embedded(&path, &settings, None).await?.store;
+        let store = open_store(&place).await?;
         let store = store.as_ref();
         match &arguments.action {
             Action::List { json } => list(store, &consultation, *json).await?,

@@ -48,7 +48,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         let listener = TcpListener::bind(settings.listen).await.with_context(|| {
             format!("cannot listen on {}: choose another with MOOTHALL_SERVER_LISTEN", settings.listen)
         })?;
-        let service = Service::open(common, &arguments.service, settings, carried).await?;
+        let mut service = Service::open(common, &arguments.service, settings, carried).await?;
         let mut lifecycle = service.lifecycle();
         let shutdown = lifecycle.shutdown();
         let page = Page::default();

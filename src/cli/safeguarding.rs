@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::output::Output;
 use super::{Common, Failure, usage};
+use crate::app::open_store;
 use crate::domain::comment::{Comment, CommentId, SourceName};
 use crate::domain::decision::Verdict;
 use crate::export::cells::neutral;
@@ -79,13 +80,14 @@ impl From<Released> for Verdict {
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = common.settings()?;
     super::start_logging(&settings, "warn");
-    super::existing(&arguments.output.store_path(&settings))?;
+    let place = arguments.output.store(&settings)?;
+    super::existing(&place)?;
     let consultation = crate::domain::comment::ConsultationId::new(&common.consultation)
         .ok_or_else(|| usage("--consultation is empty"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let storage = arguments.output.open(&settings, None).await?;
-        let disclosures = storage.store.disclosures(Some(&consultation)).await?;
+        let store = open_store(&place).await?;
+        let disclosures = store.disclosures(Some(&consultation)).await?;
         match &arguments.action {
             Action::List { text } => {
                 list(&disclosures, *text);
@@ -93,19 +95,19 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             }
             Action::Ack { id, source, by } => {
                 let key = &chosen(&disclosures, id, source.as_deref(), by)?.comment.key;
-                storage.store.acknowledge(key, by.trim()).await?;
+                store.acknowledge(key, by.trim()).await?;
                 println!("acknowledged: {id} by {}", neutral(by.trim()));
                 Ok(ExitCode::SUCCESS)
             }
             Action::Release { id, source, by, verdict } => {
                 let Comment { key, text, .. } = &chosen(&disclosures, id, source.as_deref(), by)?.comment;
                 let verdict = Verdict::from(*verdict);
-                if !storage.store.decide(key, &text_hash(text), verdict, by.trim()).await? {
+                if !store.decide(key, &text_hash(text), verdict, by.trim()).await? {
                     return Err(usage(&format!(
                         "`{id}` was edited since: its current text is another, and is judged for itself"
                     )));
                 }
-                storage.store.acknowledge(key, by.trim()).await?;
+                store.acknowledge(key, by.trim()).await?;
                 println!("released: {id} is `{}` by {}, until its text changes", verdict.key(), neutral(by.trim()));
                 Ok(ExitCode::SUCCESS)
             }

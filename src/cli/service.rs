@@ -12,17 +12,18 @@ use super::broker::BrokerArgs;
 use super::output::Output;
 use super::shadow::{self as cli_shadow, ShadowArgs};
 use super::{Carried, Common, Failure, encoder_threads};
-use crate::app::{self, LineJudge, Storage};
+use crate::app::{self, LineJudge, Storage, StorePlace};
 use crate::broker::rabbitmq::{BrokerError, Lane, RabbitConfig, RabbitPublisher, RabbitQueue};
 use crate::domain::comment::{ConsultationId, SourceName};
-use crate::domain::rulebook::Rulebook;
+use crate::domain::rulebook::{Rulebook, RulebookSnapshot};
 use crate::engine::manifest::ManifestFile;
 use crate::lifecycle::Lifecycle;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::outbox::{self, RelayDeps, RelaySettings};
-use crate::pipeline::ports::Publisher;
+use crate::pipeline::ports::{Publisher, StoreError};
 use crate::pipeline::pulse::Pulse;
 use crate::pipeline::shadow::{self, ShadowDeps};
+use crate::pipeline::shutdown::Shutdown;
 use crate::pipeline::worker::WorkerDeps;
 use crate::pipeline::{watch, worker};
 use crate::settings::Settings;
@@ -52,6 +53,9 @@ pub struct Service {
     deps: WorkerDeps,
     broker: Option<Broker>,
     shadow: Option<ShadowDeps>,
+    place: StorePlace,
+    /// What is left to do before work may begin, where the store was not there.
+    opening: Option<Opening>,
 }
 
 struct Broker {
@@ -72,14 +76,14 @@ impl Service {
         warn_without_contact(&rulebook);
         let pulse = Pulse::default();
         let consultation = &rulebook.consultation.id;
+        let place = arguments.output.store(&settings)?;
+        arguments.output.make_folders()?;
         let (storage, broker) = match arguments.broker.config(&settings, consultation)? {
-            None => (arguments.output.open(&settings, Some(consultation)).await?, None),
+            None => (Storage::embedded(&place, &settings, Some(consultation)).await?, None),
             Some(config) => {
-                arguments.output.make_folders()?;
                 let clock = Clock::system();
                 let queue = subscribe(&config, &clock, &pulse).await?;
-                let path = arguments.output.store_path(&settings);
-                let storage = Storage::beside(Arc::new(queue.clone()), clock, &path).await?;
+                let storage = Storage::beside(Arc::new(queue.clone()), clock, &place).await?;
                 (storage, Some(Broker { config, queue }))
             }
         };
@@ -90,17 +94,31 @@ impl Service {
             encoder_threads(settings.threads),
         )?);
         // After the models are found to be whole: what cannot judge is not adopted.
-        if let Some(said) = adoption::settle(storage.store.as_ref(), &snapshot, arguments.adopt).await? {
-            tracing::warn!("{said}");
-        }
+        let opening = Opening { storage: storage.clone(), snapshot, adopt: arguments.adopt, pulse: pulse.clone() };
+        let open = match tokio::time::timeout(FIRST_LOOK, opening.try_once()).await {
+            Ok(open) => open?,
+            Err(_) => false,
+        };
+        let opening = if open {
+            None
+        } else {
+            // Where the look was cut off it has not said so itself.
+            if pulse.troubles().get(OPENING).is_none() {
+                pulse.trouble(OPENING, format!("{place} does not answer"));
+                tracing::error!(store = %place, "the store does not answer and is waited for, nothing is judged");
+            }
+            Some(opening)
+        };
         let deps = WorkerDeps { pulse: pulse.clone(), ..storage.worker(judge, &settings) };
         let shadow = looks_on(common, arguments, &settings, &storage, &rulebook);
-        Ok(Self { settings, manifest, rulebook, storage, pulse, deps, broker, shadow })
+        Ok(Self { settings, manifest, rulebook, storage, place, pulse, deps, broker, shadow, opening })
     }
 
-    /// Starts workers, relays and the watch as tasks of `lifecycle`.
-    pub fn start(&self, lifecycle: &mut Lifecycle) -> Result<(), Failure> {
+    /// Starts workers, relays and the watch as tasks of `lifecycle`. Where the store is not there
+    /// yet, all but the watch begin when it is.
+    pub fn start(&mut self, lifecycle: &mut Lifecycle) -> Result<(), Failure> {
         let shutdown = lifecycle.shutdown();
+        let open = self.wait_for_store(lifecycle);
         let (queue, store, pulse) = (&self.storage.queue, &self.storage.store, &self.pulse);
         let watch = watch::run(
             Arc::clone(queue),
@@ -115,8 +133,9 @@ impl Service {
             Ok(())
         });
         if let Some(deps) = self.shadow.clone() {
-            let shutdown = shutdown.clone();
+            let (shutdown, open) = (shutdown.clone(), open.clone());
             lifecycle.spawn("shadow", async move {
+                opened(&open, &shutdown).await;
                 shadow::run(deps, shutdown).await;
                 Ok(())
             });
@@ -124,6 +143,7 @@ impl Service {
         let Some(broker) = &self.broker else {
             let deps = self.deps.clone();
             lifecycle.spawn("worker", async move {
+                opened(&open, &shutdown).await;
                 worker::run(&deps, &shutdown, |_| {}).await;
                 Ok(())
             });
@@ -133,8 +153,9 @@ impl Service {
         let last = CancellationToken::new();
         for (kind, role) in [(ALERT_SAFEGUARDING, "broker (alerts)"), (COMMENT_ASSESSED, "broker (results)")] {
             let deps = self.relay(broker, kind, role)?;
-            let (shutdown, last) = (shutdown.clone(), last.clone());
+            let (shutdown, last, open) = (shutdown.clone(), last.clone(), open.clone());
             lifecycle.spawn(role, async move {
+                opened(&open, &shutdown).await;
                 outbox::run(&deps, &shutdown, &last).await;
                 Ok(())
             });
@@ -148,6 +169,7 @@ impl Service {
         });
         let queue = broker.queue.clone();
         lifecycle.spawn("worker", async move {
+            opened(&open, &shutdown).await;
             let [urgent, work] = &lanes;
             tokio::join!(worker::run(urgent, &shutdown, |_| {}), worker::run_two(work, &shutdown));
             queue.close().await;
@@ -155,6 +177,24 @@ impl Service {
             Ok(())
         });
         Ok(())
+    }
+
+    /// Told when work may begin.
+    fn wait_for_store(&mut self, lifecycle: &mut Lifecycle) -> CancellationToken {
+        let open = CancellationToken::new();
+        match self.opening.take() {
+            None => open.cancel(),
+            Some(opening) => {
+                let (shutdown, told) = (lifecycle.shutdown(), open.clone());
+                lifecycle.spawn("store", async move {
+                    opening.wait(&shutdown).await.map_err(Failure::into_error)?;
+                    told.cancel();
+                    shutdown.stop_intake.cancelled().await;
+                    Ok(())
+                });
+            }
+        }
+        open
     }
 
     fn relay(&self, broker: &Broker, kind: &'static str, role: &'static str) -> Result<RelayDeps, Failure> {
@@ -187,8 +227,77 @@ impl Service {
             pipeline = %self.rulebook.version,
             models = %self.rulebook.model_version,
             broker = broker.as_deref().unwrap_or("embedded"),
+            store = %self.place,
             "moothall runs"
         );
+    }
+}
+
+/// How long a start waits for its store before it goes on without: probes want an answer.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+/// A pause between two looks for a store that is not there.
+const STORE_PAUSE: Duration = Duration::from_secs(2);
+
+/// What a store must have had done to it before a comment is judged: its schema brought up, its
+/// active rulebook compared with the carried one.
+struct Opening {
+    storage: Storage,
+    snapshot: RulebookSnapshot,
+    adopt: AdoptArgs,
+    pulse: Pulse,
+}
+
+impl Opening {
+    /// `false` where the store is away for now: it is waited for, as the broker is.
+    async fn try_once(&self) -> Result<bool, Failure> {
+        match self.open().await {
+            Ok(()) => {
+                self.pulse.well(OPENING);
+                Ok(true)
+            }
+            Err(failure) => {
+                let error = failure.into_error();
+                match error.downcast_ref::<StoreError>() {
+                    Some(busy) if busy.is_transient() => {
+                        if self.pulse.trouble(OPENING, busy.to_string()) {
+                            tracing::error!(error = %busy, "the store is waited for, nothing is judged");
+                        }
+                        Ok(false)
+                    }
+                    _ => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<(), Failure> {
+        self.storage.ready().await?;
+        if let Some(said) = adoption::settle(self.storage.store.as_ref(), &self.snapshot, self.adopt).await? {
+            tracing::warn!("{said}");
+        }
+        Ok(())
+    }
+
+    async fn wait(&self, shutdown: &Shutdown) -> Result<(), Failure> {
+        while !shutdown.stop_intake.is_cancelled() {
+            shutdown.sleep(STORE_PAUSE).await;
+            if self.try_once().await? {
+                tracing::info!("the store is there, work begins");
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What readiness calls a store that is not there yet.
+const OPENING: &str = "opening the store";
+
+/// Waits until work may begin, or until nobody wants it any more.
+async fn opened(open: &CancellationToken, shutdown: &Shutdown) {
+    tokio::select! {
+        () = open.cancelled() => {}
+        () = shutdown.stop_intake.cancelled() => {}
     }
 }
 
@@ -203,7 +312,8 @@ fn looks_on(
 ) -> Option<ShadowDeps> {
     let loaded = arguments.shadow.load(common, settings).and_then(|carried| {
         let other = carried.filter(|carried| carried.rulebook.version != active.version);
-        other.map(|carried| cli_shadow::deps(carried, storage, settings, 1)).transpose()
+        let deps = |carried| cli_shadow::deps(carried, &storage.store, &storage.clock, settings, 1);
+        other.map(deps).transpose()
     });
     match loaded {
         Ok(Some(deps)) => {

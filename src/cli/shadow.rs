@@ -11,9 +11,11 @@ use super::files::stop_on_interrupt;
 use super::output::Place;
 use super::progress::Line;
 use super::{Carried, Common, Failure, encoder_threads, usage};
-use crate::app::{LineJudge, Storage};
+use crate::app::{LineJudge, open_store};
 use crate::assess::compare::Totals;
 use crate::domain::rulebook::Rulebook;
+use crate::pipeline::clock::Clock;
+use crate::pipeline::ports::Store;
 use crate::pipeline::shadow::{Pace, ShadowDeps, compare_machines, pass};
 use crate::settings::{RulebookFiles, Settings};
 
@@ -85,19 +87,19 @@ enum Action {
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = common.settings()?;
     super::start_logging(&settings, "warn");
-    let path = arguments.place.store_path(&settings);
-    super::existing(&path)?;
+    let place = arguments.place.store(&settings)?;
+    super::existing(&place)?;
     let carried = arguments.which.load(common, &settings)?.ok_or_else(|| {
         usage("no rulebook looks on: name its folder with --shadow DIR or shadow.consultation in the settings")
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let storage = Storage::embedded(&path, &settings, None).await?;
+        let store = open_store(&place).await?;
         match &arguments.action {
             Action::Run { threads } => {
                 let threads = if *threads > 0 { *threads } else { settings.threads };
-                let deps = deps(carried, &storage, &settings, encoder_threads(threads))?;
-                let funnel = storage.store.funnel(&deps.rulebook.consultation.id).await?;
+                let deps = deps(carried, &store, &Clock::system(), &settings, encoder_threads(threads))?;
+                let funnel = store.funnel(&deps.rulebook.consultation.id).await?;
                 let line = Line::comments("looking on", funnel.received() - funnel.failed);
                 let shutdown = stop_on_interrupt();
                 let done = pass(&deps, Pace::Steady, &shutdown, |done| line.set(done)).await?;
@@ -107,30 +109,36 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             }
             Action::Report { changes } => {
                 let list = Differences::open(changes.as_deref(), &carried.rulebook.version)?;
-                report(&storage, &carried.rulebook, list).await
+                report(store.as_ref(), &carried.rulebook, list).await
             }
         }
     })
 }
 
 /// Loads what looks on.
-pub fn deps(carried: Carried, storage: &Storage, settings: &Settings, threads: usize) -> Result<ShadowDeps, Failure> {
+pub fn deps(
+    carried: Carried,
+    store: &Arc<dyn Store>,
+    clock: &Clock,
+    settings: &Settings,
+    threads: usize,
+) -> Result<ShadowDeps, Failure> {
     let rulebook = Arc::new(carried.rulebook);
     let judge = LineJudge::start(&carried.manifest.folder, Arc::clone(&rulebook), settings.engine, threads)?;
     Ok(ShadowDeps {
-        store: Arc::clone(&storage.store),
+        store: Arc::clone(store),
         judge: Arc::new(judge),
         rulebook,
         sample: settings.shadow_sample,
-        clock: storage.clock.clone(),
+        clock: clock.clone(),
     })
 }
 
-async fn report(storage: &Storage, rulebook: &Rulebook, mut list: Differences) -> Result<ExitCode, Failure> {
+async fn report(store: &dyn Store, rulebook: &Rulebook, mut list: Differences) -> Result<ExitCode, Failure> {
     let (id, version) = (&rulebook.consultation.id, &rulebook.version);
     let (mut totals, mut after) = (Totals::default(), i64::MIN);
     loop {
-        let page = storage.store.shadowed(id, version, after, PAGE).await?;
+        let page = store.shadowed(id, version, after, PAGE).await?;
         let Some((end, _)) = page.last() else { break };
         after = end.sequence;
         for (stored, shadow) in &page {

@@ -49,7 +49,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             }
             None => None,
         };
-        let service = Service::open(common, &arguments.service, settings, carried).await?;
+        let mut service = Service::open(common, &arguments.service, settings, carried).await?;
         let mut lifecycle = service.lifecycle();
         if let Some(listener) = listener {
             let shutdown = lifecycle.shutdown();

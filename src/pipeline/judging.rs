@@ -20,7 +20,7 @@ use crate::telemetry::metric;
 /// Pause before the engine is tried again.
 pub(super) const ENGINE_PAUSE_MS: u64 = 5_000;
 const STORE_BUSY_PAUSE_MS: u64 = 1_000;
-/// For what only another binary or another rulebook mends.
+/// For what only a person mends.
 const OUTDATED_PAUSE_MS: u64 = 60_000;
 const LONGEST_PAUSE_MS: u64 = 300_000;
 
@@ -53,7 +53,7 @@ impl Failure {
                 Settlement::Retry { after_ms: ENGINE_PAUSE_MS, counts: false }
             }
             Self::Store(StoreError::Busy(_)) => Settlement::Retry { after_ms: STORE_BUSY_PAUSE_MS, counts: false },
-            Self::Store(StoreError::NewerSchema { .. } | StoreError::OtherRulebook { .. }) => {
+            Self::Store(StoreError::Refused(_) | StoreError::NewerSchema { .. } | StoreError::OtherRulebook { .. }) => {
                 Settlement::Retry { after_ms: OUTDATED_PAUSE_MS, counts: false }
             }
             // 1 s, 2 s, 4 s ... up to 5 minutes: with 20 attempts over an hour until parked.
@@ -73,9 +73,12 @@ impl Failure {
             Self::Undecodable(_)
             | Self::NoRulebook(_)
             | Self::Engine(EngineError::Models { .. } | EngineError::Stopped(_))
-            | Self::Store(StoreError::Busy(_) | StoreError::NewerSchema { .. } | StoreError::OtherRulebook { .. }) => {
-                false
-            }
+            | Self::Store(
+                StoreError::Busy(_)
+                | StoreError::Refused(_)
+                | StoreError::NewerSchema { .. }
+                | StoreError::OtherRulebook { .. },
+            ) => false,
         }
     }
 }

@@ -35,6 +35,10 @@ pub enum StoreError {
     /// Locked or out of reach for now.
     #[error("store is busy: {0}")]
     Busy(String),
+    /// It turns us away: a wrong user, password, certificate or database, a missing right or schema.
+    /// A person must look, and no comment is to blame.
+    #[error("store turns us away: {0}")]
+    Refused(String),
     /// The schema was written by a newer Moothall.
     #[error("store schema {found} is newer than this binary's {known}: use the newer moothall")]
     NewerSchema {

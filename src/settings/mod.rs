@@ -11,8 +11,10 @@ pub mod keys;
 pub mod policy;
 pub mod rabbitmq;
 pub mod rulebook;
+pub mod secret;
 pub mod service;
 pub mod snapshot;
+pub mod store;
 
 pub use keys::{Problem, Problems};
 pub use rulebook::{RulebookFiles, load_consultation, load_rulebook};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use toml::Table;
 
 use super::keys::{Keys, Problems};
+use super::secret::Secret;
 
 /// The broker as an operator sets it. Empty texts are absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,16 +29,6 @@ pub struct RabbitSettings {
     pub max_message_bytes: usize,
     pub stall_ms: u64,
     pub origin: String,
-}
-
-/// A text that must not be printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
-    }
 }
 
 /// Keys that set one name.

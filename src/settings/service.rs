@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::keys::{Keys, Problems, parse};
 use super::rabbitmq::RabbitSettings;
+use super::store::StoreSettings;
 use crate::domain::score::Probability;
 use crate::engine::choice::{Device, EngineChoice, HAS_RUST_BERT, WITHOUT_RUST_BERT};
 use crate::wire::incoming::FieldMap;
@@ -20,8 +21,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
-    /// The SQLite file; `None` puts it into the output folder.
-    pub store_path: Option<PathBuf>,
+    /// Where the store is; nothing puts it into the output folder.
+    pub store: StoreSettings,
     /// Models folder; `None` searches.
     pub models_folder: Option<PathBuf>,
     /// Folder of consultation folders; `None` is `./config`, else compiled in.
@@ -99,10 +100,10 @@ impl Settings {
             keys.finish();
             found
         };
-        let store_path = one_path("store", "path");
         let models_folder = one_path("models", "folder");
         let consultations_folder = one_path("consultations", "folder");
 
+        let store = StoreSettings::read(&section("store"), file, problems);
         let engine = read_engine(&section("engine"), file, problems);
         let table = section("shadow");
         let mut keys = Keys::new(&table, file, "shadow", problems);
@@ -141,7 +142,7 @@ impl Settings {
         Some(Self {
             listen: listen?,
             max_body_bytes: max_body_bytes? as usize,
-            store_path,
+            store: store?,
             models_folder,
             consultations_folder,
             engine: engine?,
@@ -242,7 +243,7 @@ mod tests {
     fn the_shipped_defaults_are_valid() {
         let settings = Settings::load(None, &|_| None).unwrap();
         assert!(settings.listen.ip().is_loopback());
-        assert_eq!(settings.store_path, None);
+        assert_eq!((settings.store.path, settings.store.url), (None, None));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use moothall::pipeline::ports::{Publisher, Queue, Store};
 use moothall::pipeline::pulse::Pulse;
 use moothall::pipeline::worker::{self, WorkerDeps, WorkerSettings};
 use moothall::sqlite::Database;
+use moothall::store::postgres::{PostgresConfig, PostgresDatabase, PostgresStore, StoreUrl};
 use moothall::store::sqlite::SqliteStore;
 use moothall::wire::event::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
 use moothall::wire::incoming::{Defaults, FieldMap};
@@ -56,6 +57,7 @@ pub struct LineSpec {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum StoreSpec {
     Sqlite(PathBuf),
+    Postgres(String),
 }
 
 /// How the broker is reached.
@@ -162,6 +164,19 @@ pub async fn open(
                 None => None,
             };
             Ok((Arc::new(SqliteStore::new(database, clock.clone())), queue))
+        }
+        StoreSpec::Postgres(url) => {
+            let url = StoreUrl::parse(url).map_err(anyhow::Error::msg)?;
+            let (timeout, step) = (Duration::from_secs(5), Duration::from_secs(10));
+            let server = PostgresDatabase::new(PostgresConfig { timeout, step, ..PostgresConfig::new(url) });
+            // A server that is away is waited for, as the service does.
+            while let Err(error) = server.migrate().await {
+                if !error.is_transient() {
+                    return Err(error.into());
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Ok((Arc::new(PostgresStore::new(server, clock.clone())), None))
         }
     }
 }

@@ -4,7 +4,6 @@
 //! killed: its memory is what is watched.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -162,8 +161,11 @@ async fn sample(site: Arc<Site>, sent: Arc<Sent>, samples: Arc<Samples>) {
 
 /// Runs it on one shape.
 pub async fn run(setup: Setup, count: usize) -> anyhow::Result<Outcome> {
-    let disk = SmallDisk::mount(setup.folder.join("disk"), 2_000)?;
-    let site = Site::open_at(&setup, &disk.path().join("store").join("moothall.db")).await?;
+    let disk = if setup.shape.has_server() { None } else { Some(SmallDisk::mount(setup.folder.join("disk"), 2_000)?) };
+    let site = match &disk {
+        Some(disk) => Site::open_at(&setup, &disk.path().join("store").join("moothall.db")).await?,
+        None => Site::open(&setup).await?,
+    };
     let (sent, samples) = (Arc::new(Sent::default()), Arc::new(Samples::default()));
     let witness = site.worker_with(|spec| spec.name = "witness".to_owned())?;
     let mut workers = vec![site.ready_worker().await?, site.ready_worker().await?];
@@ -187,7 +189,7 @@ pub async fn run(setup: Setup, count: usize) -> anyhow::Result<Outcome> {
             eprintln!("        {:4.0} s  {stored} stored, {done:?} faults", started.elapsed().as_secs_f64());
         }
         if let Some((_, fault)) = faults.pop_if(|(at, _)| stored >= *at) {
-            let lifted = inject(fault, &site, &disk, &mut workers).await?;
+            let lifted = inject(fault, &site, disk.as_ref(), &mut workers).await?;
             recovery.add(site.recovery(lifted).await.with_context(|| format!("{fault:?}"))?);
             // The probe of the recovery is a comment like any other.
             sent.confirmed.fetch_add(1, Ordering::SeqCst);
@@ -272,19 +274,32 @@ async fn inject(fault: Fault, site: &Arc<Site>, disk: &SmallDisk, workers: &mut 
             node.start_again().await;
             Ok(Instant::now())
         }
-        Fault::StoreOut => outage(disk.path()).await,
+        Fault::StoreOut => outage(site).await,
         Fault::DiskFull => {
-            let filler = disk.fill()?;
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            std::fs::remove_file(filler)?;
+            if let Some(disk) = disk {
+                let filler = disk.fill()?;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                std::fs::remove_file(filler)?;
+            } else if let Some(database) = &site.database {
+                database.writes_fail("53100").await;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                database.writes_work().await;
+            }
             Ok(Instant::now())
         }
     }
 }
 
-async fn outage(disk: &Path) -> anyhow::Result<Instant> {
-    let lock = Lock::take(&disk.join("store").join("moothall.db")).await?;
-    tokio::time::sleep(Duration::from_secs(12)).await;
-    lock.give_back().await?;
+/// The store is out of reach: its server is killed, or its file is locked for longer than anybody waits.
+async fn outage(site: &Site) -> anyhow::Result<Instant> {
+    if let Some(database) = &site.database {
+        database.server().kill().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        database.server().start_again().await;
+    } else {
+        let lock = Lock::take(site).await?;
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        lock.give_back().await?;
+    }
     Ok(Instant::now())
 }

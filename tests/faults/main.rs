@@ -23,6 +23,8 @@ mod judge;
 mod line;
 mod long_run;
 mod ports;
+#[path = "../support/postgres/mod.rs"]
+mod postgres;
 mod process;
 mod runner;
 mod sink;

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, OnceCell, Semaphore};
 use crate::broker::Node;
 use crate::catalogue::{Fault, all};
 use crate::long_run;
+use crate::postgres::Server;
 use crate::site::Setup;
 use crate::table::{Outcome, Row, Shape, Table};
 
@@ -44,7 +45,7 @@ pub fn list(choice: &Choice) {
         for shape in fault.on {
             let form = if fault.short.contains(shape) { "short" } else { "--full" };
             let mark = if choice.wants(&fault, *shape) { "*" } else { " " };
-            println!("{mark} {:32}  {:16}  {form:6}  {}", fault.name, shape.name(), fault.what);
+            println!("{mark} {:32}  {:20}  {form:6}  {}", fault.name, shape.name(), fault.what);
         }
     }
 }
@@ -56,6 +57,8 @@ struct Brokers {
     calm: OnceCell<Node>,
     /// For rows that kill, freeze and starve it, one after the other.
     rough: OnceCell<Node>,
+    calm_server: OnceCell<Server>,
+    rough_server: OnceCell<Server>,
     turn: Mutex<()>,
 }
 
@@ -104,7 +107,12 @@ async fn one(
         (true, false) => Some(brokers.calm.get_or_init(Node::start).await.clone()),
         (true, true) => Some(brokers.rough.get_or_init(Node::start).await.clone()),
     };
-    let setup = Setup { shape, seed, folder: folder.clone(), node };
+    let server = match (shape.has_server(), fault.rough) {
+        (false, _) => None,
+        (true, false) => Some(brokers.calm_server.get_or_init(Server::start).await.clone()),
+        (true, true) => Some(brokers.rough_server.get_or_init(Server::start).await.clone()),
+    };
+    let setup = Setup { shape, seed, folder: folder.clone(), node, server };
     // On a thread of its own: a row's future may stay where it was made.
     let handle = tokio::runtime::Handle::current();
     let running =
@@ -127,7 +135,8 @@ pub async fn long_run(choice: &Choice, comments: usize) -> Table {
         let folder = base.join(format!("{}", rows.len()));
         std::fs::create_dir_all(&folder).unwrap();
         let node = if shape.has_broker() { Some(Node::start().await) } else { None };
-        let setup = Setup { shape, seed: choice.seed, folder: folder.clone(), node };
+        let server = if shape.has_server() { Some(Server::start().await) } else { None };
+        let setup = Setup { shape, seed: choice.seed, folder: folder.clone(), node, server };
         let row = row("long-run", shape, Duration::from_hours(1), long_run::run(setup, comments)).await;
         told(&row, &folder, choice.keep);
         rows.push(row);
@@ -157,7 +166,7 @@ async fn row(
 /// Says on the way how a row ended, and clears its folder.
 fn told(row: &Row, folder: &Path, keep: bool) {
     let end = if row.failure().is_some() { "FAILED" } else { "ok" };
-    eprintln!("{end:6}  {:32}  {:16}  {:5.1} s", row.fault, row.shape.name(), row.took.as_secs_f64());
+    eprintln!("{end:6}  {:32}  {:20}  {:5.1} s", row.fault, row.shape.name(), row.took.as_secs_f64());
     if keep && row.failure().is_some() {
         eprintln!("        kept: {}", folder.display());
     } else {

@@ -13,13 +13,15 @@ use moothall::domain::comment::Comment;
 use moothall::pipeline::clock::Clock;
 use moothall::pipeline::ports::{ParkedArrival, Queue, Store};
 use moothall::pipeline::pulse::Pulse;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::{Node, Vhost};
 use crate::comments::{Random, comment};
 use crate::line::{BrokerSpec, LineSpec, StoreSpec, open};
 use crate::ports::noted;
+use crate::postgres::{Database, Server};
 use crate::process::Worker;
 use crate::sink::Sink;
 use crate::table::{Outcome, Shape};
@@ -37,6 +39,8 @@ pub struct Setup {
     pub folder: PathBuf,
     /// A broker for the shapes with one; a rough row has it for itself.
     pub node: Option<Node>,
+    /// A PostgreSQL for the shape with one, in the same way.
+    pub server: Option<Server>,
 }
 
 #[derive(Default)]
@@ -59,7 +63,9 @@ pub struct Site {
     pub intake: Arc<dyn Queue>,
     pub store: Arc<dyn Store>,
     pub sink: Sink,
-    counts: SqlitePool,
+    /// The database, where the store is a server.
+    pub database: Option<Database>,
+    counts: Counts,
     books: Mutex<Books>,
     random: Mutex<Random>,
     workers: AtomicUsize,
@@ -78,6 +84,25 @@ pub struct Expect {
 impl Default for Expect {
     fn default() -> Self {
         Self { within: Duration::from_secs(60), unreadable: 0 }
+    }
+}
+
+/// A connection of the count's own.
+enum Counts {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+impl Counts {
+    /// One row, from either.
+    async fn row<T>(&self, sql: &'static str) -> anyhow::Result<T>
+    where
+        T: for<'r> sqlx::FromRow<'r, SqliteRow> + for<'r> sqlx::FromRow<'r, PgRow> + Send + Unpin,
+    {
+        Ok(match self {
+            Self::Sqlite(pool) => sqlx::query_as(sql).fetch_one(pool).await?,
+            Self::Postgres(pool) => sqlx::query_as(sql).fetch_one(pool).await?,
+        })
     }
 }
 
@@ -120,10 +145,17 @@ impl Site {
             Some(node) if setup.shape.has_broker() => Some(node.vhost().await),
             _ => None,
         };
+        let database = match &setup.server {
+            Some(server) if setup.shape.has_server() => Some(server.database().await),
+            _ => None,
+        };
         let mut spec = LineSpec {
             name: "intake".to_owned(),
             folder: folder.clone(),
-            store: StoreSpec::Sqlite(path.to_owned()),
+            store: match &database {
+                Some(database) => StoreSpec::Postgres(database.url()),
+                None => StoreSpec::Sqlite(path.to_owned()),
+            },
             broker: vhost.as_ref().map(|vhost| BrokerSpec::quick(vhost.url())),
             batch: 64,
             spin_us: 0,
@@ -151,8 +183,16 @@ impl Site {
             }
             (None, None) => bail!("no queue"),
         };
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(20));
-        let counts = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
+        let counts = match &database {
+            Some(database) => {
+                let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
+                Counts::Postgres(pool.connect_lazy(&format!("{}?application_name=held-by-the-count", database.url()))?)
+            }
+            None => {
+                let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(20));
+                Counts::Sqlite(SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options))
+            }
+        };
         Ok(Arc::new(Self {
             shape: setup.shape,
             folder,
@@ -161,6 +201,7 @@ impl Site {
             intake,
             store,
             sink,
+            database,
             counts,
             books: Mutex::default(),
             random: Mutex::new(Random::new(setup.seed)),
@@ -276,14 +317,13 @@ impl Site {
     }
 
     async fn stored(&self) -> anyhow::Result<Stored> {
-        let row: (i64, i64, i64, i64, i64, i64, i64) = sqlx::query_as(
+        let row: (i64, i64, i64, i64, i64, i64, i64) = self.counts.row(
             "SELECT (SELECT count(*) FROM comments WHERE withdrawn_at_ms IS NULL AND current_revision IS NOT NULL), \
              (SELECT count(*) FROM comments WHERE withdrawn_at_ms IS NOT NULL), \
              (SELECT count(*) FROM failures), (SELECT count(*) FROM outbox), \
              (SELECT count(*) FROM outbox WHERE sent_at_ms IS NOT NULL), \
              (SELECT count(*) FROM revisions), (SELECT count(*) FROM assessments)",
         )
-        .fetch_one(&self.counts)
         .await?;
         let count = |n: i64| u64::try_from(n).unwrap_or(0);
         Ok(Stored {
@@ -302,14 +342,10 @@ impl Site {
         Ok(self.stored().await?.committed())
     }
 
-    /// Whether this comment is stored.
+    /// Whether this urgent comment is stored.
     pub async fn has(&self, id: &str) -> anyhow::Result<bool> {
-        let found: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM comments WHERE id = $1 AND current_revision IS NOT NULL")
-                .bind(id)
-                .fetch_one(&self.counts)
-                .await?;
-        Ok(found > 0)
+        let ids = self.ids("SELECT id FROM comments WHERE id LIKE 'urgent%' AND current_revision IS NOT NULL").await?;
+        Ok(ids.contains(id))
     }
 
     /// Waits until the store holds at least so many.
@@ -379,7 +415,7 @@ impl Site {
             let stored = self.stored().await?.committed();
             return Ok(Places { received: None, queued: on_the_broker, parked: 0, stored });
         }
-        let row: (i64, i64, i64, i64) = sqlx::query_as(
+        let row: (i64, i64, i64, i64) = self.counts.row(
             "SELECT (SELECT count(*) FROM queue), \
              (SELECT count(*) FROM queue q WHERE q.state IN ('waiting', 'leased') AND NOT EXISTS (\
                  SELECT 1 FROM comments c WHERE c.consultation = q.consultation AND c.source = q.source AND c.id = q.id \
@@ -387,7 +423,6 @@ impl Site {
              (SELECT count(*) FROM queue WHERE state = 'parked'), \
              (SELECT count(*) FROM comments WHERE current_revision IS NOT NULL)",
         )
-        .fetch_one(&self.counts)
         .await?;
         let count = |n: i64| u64::try_from(n).unwrap_or(0);
         Ok(Places { received: Some(count(row.0)), queued: count(row.1), parked: count(row.2), stored: count(row.3) })
@@ -464,7 +499,10 @@ impl Site {
     }
 
     async fn ids(&self, sql: &'static str) -> anyhow::Result<BTreeSet<String>> {
-        let ids: Vec<String> = sqlx::query_scalar(sql).fetch_all(&self.counts).await?;
+        let ids: Vec<String> = match &self.counts {
+            Counts::Sqlite(pool) => sqlx::query_scalar(sql).fetch_all(pool).await?,
+            Counts::Postgres(pool) => sqlx::query_scalar(sql).fetch_all(pool).await?,
+        };
         Ok(ids.into_iter().collect())
     }
 

@@ -12,20 +12,27 @@ pub enum Shape {
     Embedded,
     /// The queue on RabbitMQ, the store in a SQLite file.
     Rabbit,
+    /// The queue on RabbitMQ, the store in PostgreSQL.
+    Servers,
 }
 
 impl Shape {
-    pub const ALL: [Self; 2] = [Self::Embedded, Self::Rabbit];
+    pub const ALL: [Self; 3] = [Self::Embedded, Self::Rabbit, Self::Servers];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Embedded => "embedded, SQLite",
             Self::Rabbit => "RabbitMQ, SQLite",
+            Self::Servers => "RabbitMQ, PostgreSQL",
         }
     }
 
     pub fn has_broker(self) -> bool {
         self != Self::Embedded
+    }
+
+    pub fn has_server(self) -> bool {
+        self == Self::Servers
     }
 }
 
@@ -219,10 +226,10 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|row| row.fault.len()).max().unwrap_or(5).max(5);
-        writeln!(f, "\n{:width$}  {:16}  {}", "fault", "queue, store", COLUMNS.map(|c| format!("{c:>11}")).concat())?;
+        writeln!(f, "\n{:width$}  {:20}  {}", "fault", "queue, store", COLUMNS.map(|c| format!("{c:>11}")).concat())?;
         for row in &self.rows {
             let figures = row.figures().map(|figure| format!("{figure:>11}")).concat();
-            writeln!(f, "{:width$}  {:16}  {figures}  {}", row.fault, row.shape.name(), self.end(row))?;
+            writeln!(f, "{:width$}  {:20}  {figures}  {}", row.fault, row.shape.name(), self.end(row))?;
             if let Some(why) = row.failure() {
                 writeln!(f, "{:width$}  FAILED: {why}", "")?;
             }

@@ -8,6 +8,9 @@ mod broker;
 mod contract;
 mod intake;
 mod pipeline;
+#[path = "../support/postgres/mod.rs"]
+mod postgres;
+mod postgres_store;
 mod queue;
 mod rabbitmq;
 mod retag;

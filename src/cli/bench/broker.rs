@@ -20,7 +20,7 @@ use super::line::{Folder, comments, encoder_alone};
 use super::stub::{Stub, WORDS};
 use super::sweep::{self, Aged};
 use super::texts::texts;
-use crate::app::{LineJudge, Storage};
+use crate::app::{LineJudge, Storage, StorePlace};
 use crate::broker::rabbitmq::{Lane, RabbitConfig, RabbitPublisher, RabbitQueue, short};
 use crate::cli::Failure;
 use crate::domain::assessment::Assessment;
@@ -264,7 +264,7 @@ impl BrokerBench<'_> {
             .await
             .map_err(anyhow::Error::from)?;
         let lane = Aged { inner: queue.only(Lane::Work), age: setting.age };
-        let storage = Storage::beside(Arc::new(lane), clock, &folder.path().join("bench.db")).await?;
+        let storage = Storage::beside(Arc::new(lane), clock, &StorePlace::File(folder.path().join("bench.db"))).await?;
         let mut deps = storage.worker(Arc::clone(judge), self.settings);
         deps.settings.idle_ms = 1;
         deps.settings.batch = setting.batch;

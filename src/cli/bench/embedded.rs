@@ -9,7 +9,7 @@ use super::stub::{Stub, WORDS};
 use super::table::{Bar, Figure, Table};
 use super::texts::texts;
 use super::{Arguments, Failure};
-use crate::app::{LineJudge, Storage};
+use crate::app::{LineJudge, Storage, StorePlace};
 use crate::domain::comment::Comment;
 use crate::pipeline::intake::IntakeLimits;
 use crate::pipeline::ports::Judge;
@@ -82,7 +82,7 @@ impl Times {
 /// Comments per second: taken in, worked off, and worked off per second of processor time.
 async fn throughput(settings: &Settings, judge: Arc<dyn Judge>, comments: &[Comment]) -> anyhow::Result<[f64; 3]> {
     let folder = super::line::Folder::new()?;
-    let storage = Storage::embedded(&folder.path().join("bench.db"), settings, None).await?;
+    let storage = Storage::embedded(&StorePlace::File(folder.path().join("bench.db")), settings, None).await?;
     let deps = storage.worker(judge, settings);
     let watch = Stopwatch::start()?;
     for chunk in comments.chunks(IntakeLimits::default().chunk_rows) {
@@ -99,7 +99,7 @@ async fn throughput(settings: &Settings, judge: Arc<dyn Judge>, comments: &[Comm
 /// One comment now and then: how long until its judgement is stored.
 async fn latency(settings: &Settings, judge: Arc<dyn Judge>, comments: &[Comment]) -> anyhow::Result<Times> {
     let folder = super::line::Folder::new()?;
-    let storage = Storage::embedded(&folder.path().join("bench.db"), settings, None).await?;
+    let storage = Storage::embedded(&StorePlace::File(folder.path().join("bench.db")), settings, None).await?;
     let (deps, shutdown) = (storage.worker(judge, settings), Shutdown::new());
     let sending = async {
         let mut times = Vec::with_capacity(comments.len());

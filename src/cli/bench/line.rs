@@ -9,7 +9,7 @@ use super::clock::{Stopwatch, Took};
 use super::table::{Bar, Figure, Table};
 use super::texts::{advertisements, mixed_lengths, texts};
 use super::{Arguments, Failure};
-use crate::app::{LineJudge, Storage};
+use crate::app::{LineJudge, Storage, StorePlace};
 use crate::assess::read::{ReadHints, read};
 use crate::domain::comment::{Author, Comment, CommentId, CommentKey, SourceName};
 use crate::domain::reading::Reading;
@@ -162,7 +162,7 @@ async fn whole_line(
     threads: usize,
 ) -> Result<Took, Failure> {
     let folder = Folder::new()?;
-    let storage = Storage::embedded(&folder.path().join("bench.db"), settings, None).await?;
+    let storage = Storage::embedded(&StorePlace::File(folder.path().join("bench.db")), settings, None).await?;
     let judge = Arc::new(LineJudge::start(models, Arc::clone(rulebook), settings.engine, threads)?);
     let comments = comments(texts, rulebook)?;
     let deps = storage.worker(judge, settings);

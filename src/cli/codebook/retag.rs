@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::app::{LineJudge, Storage};
+use crate::app::{LineJudge, open_store};
 use crate::cli::adoption::{self, AdoptArgs};
 use crate::cli::differences::{Differences, print_totals};
 use crate::cli::files::stop_on_interrupt;
@@ -47,14 +47,14 @@ pub struct Arguments {
 pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let settings = common.settings()?;
     start_logging(&settings, "warn");
-    let path = arguments.place.store_path(&settings);
-    existing(&path)?;
+    let place = arguments.place.store(&settings)?;
+    existing(&place)?;
     let Carried { manifest, rulebook, snapshot } = common.carried(&settings)?;
     let rulebook = Arc::new(rulebook);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let shutdown = stop_on_interrupt();
-        let store = Storage::embedded(&path, &settings, None).await?.store;
+        let store = open_store(&place).await?;
         let threads = encoder_threads(if arguments.threads > 0 { arguments.threads } else { settings.threads });
         let judge = LineJudge::start(&manifest.folder, Arc::clone(&rulebook), settings.engine, threads)?;
         let what = if arguments.apply {

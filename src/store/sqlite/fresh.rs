@@ -9,14 +9,13 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::positions;
-use super::recording::{assessed, event_id};
 use crate::domain::comment::CommentKey;
 use crate::domain::decision::Verdict;
 use crate::pipeline::identity::{arrival_key, judged_hash, text_hash};
 use crate::pipeline::ports::{Judged, StoreError};
 use crate::sqlite::store_error;
 use crate::store::record::{assessment_to_row, comment_to_row};
+use crate::store::standing::{Tell, assessed, is_time, result_id};
 use crate::wire::event::COMMENT_ASSESSED;
 
 /// Rows of one statement: 10 values each stay below SQLite's 32,766. Each statement is a
@@ -35,7 +34,7 @@ pub async fn choose(conn: &mut SqliteConnection, judged: &[Judged]) -> Result<Ve
         .map(|one| {
             times[&one.comment.key] == 1
                 && one.assessment.verdict != Verdict::Escalate
-                && positions::is_time(one.sequence)
+                && is_time(one.sequence)
                 && places.insert((&one.comment.key.consultation, one.sequence))
         })
         .collect();
@@ -183,9 +182,8 @@ async fn insert_assessments(conn: &mut SqliteConnection, rows: &[Row<'_>], now_m
 async fn insert_messages(conn: &mut SqliteConnection, rows: &[Row<'_>], now_ms: i64) -> Result<(), StoreError> {
     let mut insert = QueryBuilder::new("INSERT INTO outbox (no, event_id, kind, created_at_ms) ");
     insert.push_values(rows, |mut to, row| {
-        let what = [row.arrival.as_str(), &row.judged.assessment.pipeline_version.0];
         to.push_bind(row.message_no)
-            .push_bind(event_id(COMMENT_ASSESSED, &row.judged.comment.key, &what))
+            .push_bind(result_id(COMMENT_ASSESSED, row.judged, &row.arrival, Tell::Once))
             .push_bind(COMMENT_ASSESSED)
             .push_bind(now_ms);
     });

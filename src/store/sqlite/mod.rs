@@ -15,10 +15,8 @@ mod shadow;
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 
-use self::recording::Tell;
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{CommentKey, ConsultationId};
 use crate::domain::decision::Verdict;
@@ -29,7 +27,9 @@ use crate::pipeline::ports::{
     StoredComment,
 };
 use crate::sqlite::{Database, store_error};
-use crate::store::record::{assessment_from_row, comment_from_row};
+use crate::store::record::assessment_from_row;
+use crate::store::rows::{DisclosureRow, FailureRow, StoredRow, consultations, funnel};
+use crate::store::standing::Tell;
 
 /// Hashes of one lookup.
 const HASHES_PER_QUERY: usize = 500;
@@ -46,21 +46,6 @@ impl SqliteStore {
     pub fn new(database: Database, clock: Clock) -> Self {
         Self { database, clock }
     }
-}
-
-fn text(row: &SqliteRow, column: &str) -> Result<String, StoreError> {
-    row.try_get(column).map_err(store_error)
-}
-
-#[derive(FromRow)]
-struct FailureRow {
-    source: String,
-    id: Option<String>,
-    row_number: i64,
-    reason: String,
-    detail: String,
-    raw: String,
-    fingerprint: String,
 }
 
 #[async_trait]
@@ -124,19 +109,7 @@ impl Store for SqliteStore {
         .fetch_all(self.database.reader())
         .await
         .map_err(store_error)?;
-        Ok(rows
-            .into_iter()
-            .map(|row| FailedRow {
-                consultation: consultation.clone(),
-                source: row.source,
-                id: row.id,
-                row: row.row_number as u64,
-                reason: row.reason,
-                detail: row.detail,
-                raw: row.raw,
-                fingerprint: row.fingerprint,
-            })
-            .collect())
+        Ok(rows.into_iter().map(|row| row.failed(consultation)).collect())
     }
 
     async fn cached(
@@ -175,7 +148,7 @@ impl Store for SqliteStore {
     ) -> Result<Vec<StoredComment>, StoreError> {
         let mut query = reading::stored("");
         query.push(" WHERE c.consultation = ").push_bind(consultation.as_str());
-        reading::page(self.database.reader(), query, after, limit).await?.iter().map(reading::stored_comment).collect()
+        reading::page(self.database.reader(), query, after, limit).await?.into_iter().map(StoredRow::stored).collect()
     }
 
     async fn funnel(&self, consultation: &ConsultationId) -> Result<Funnel, StoreError> {
@@ -190,24 +163,11 @@ impl Store for SqliteStore {
         .fetch_all(self.database.reader())
         .await
         .map_err(store_error)?;
-        let mut funnel = Funnel::default();
-        for (place, count) in rows {
-            let field = match place.as_str() {
-                "withdrawn" => &mut funnel.withdrawn,
-                "failed" => &mut funnel.failed,
-                "accept" => &mut funnel.accepted,
-                "hold" => &mut funnel.held,
-                "reject" => &mut funnel.rejected,
-                "escalate" => &mut funnel.escalated,
-                other => return Err(StoreError::Damaged(format!("unknown verdict `{other}`"))),
-            };
-            *field += count as u64;
-        }
-        Ok(funnel)
+        funnel(rows)
     }
 
     async fn disclosures(&self, consultation: Option<&ConsultationId>) -> Result<Vec<Disclosure>, StoreError> {
-        let rows = sqlx::query(
+        let rows: Vec<DisclosureRow> = sqlx::query_as(
             "SELECT r.comment, a.assessment, d.escalated_at_ms, d.acknowledged_at_ms, \
              d.acknowledged_by FROM disclosures d \
              JOIN comments c ON c.no = d.comment_no \
@@ -221,18 +181,7 @@ impl Store for SqliteStore {
         .fetch_all(self.database.reader())
         .await
         .map_err(store_error)?;
-        rows.iter()
-            .map(|row| {
-                let at_ms: Option<i64> = row.try_get("acknowledged_at_ms").map_err(store_error)?;
-                let by: Option<String> = row.try_get("acknowledged_by").map_err(store_error)?;
-                Ok(Disclosure {
-                    comment: comment_from_row(&text(row, "comment")?)?,
-                    assessment: assessment_from_row(&text(row, "assessment")?)?,
-                    escalated_at_ms: row.try_get("escalated_at_ms").map_err(store_error)?,
-                    acknowledged: at_ms.zip(by),
-                })
-            })
-            .collect()
+        rows.into_iter().map(DisclosureRow::disclosure).collect()
     }
 
     async fn acknowledge(&self, key: &CommentKey, by: &str) -> Result<bool, StoreError> {
@@ -343,11 +292,7 @@ impl Store for SqliteStore {
         .fetch_all(self.database.reader())
         .await
         .map_err(store_error)?;
-        ids.iter()
-            .map(|id| {
-                ConsultationId::new(id).ok_or_else(|| StoreError::Damaged("a consultation without a name".to_owned()))
-            })
-            .collect()
+        consultations(&ids)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -6,15 +6,7 @@ use sqlx::SqliteConnection;
 
 use crate::pipeline::ports::StoreError;
 use crate::sqlite::store_error;
-
-/// The end of the year 9999 in microseconds: a sender's number beyond it is no time,
-/// and must not leave the positions after it without room.
-const LATEST: i64 = 253_402_300_799_999_999;
-
-/// Whether a comment may stand where its sequence says, if nobody does.
-pub fn is_time(sequence: i64) -> bool {
-    (0..=LATEST).contains(&sequence)
-}
+use crate::store::standing::LATEST;
 
 /// A free position at `sequence` or a little above it.
 ///

@@ -7,92 +7,31 @@ use super::rulebooks::active;
 use crate::domain::comment::{CommentKey, ConsultationId};
 use crate::domain::decision::{Verdict, standing_verdict};
 use crate::domain::rulebook::PipelineVersion;
-use crate::pipeline::identity::{RevisionOrder, arrival_key, hash_of, judged_hash, text_hash};
+use crate::pipeline::identity::{arrival_key, judged_hash, text_hash};
 use crate::pipeline::ports::{Judged, Recorded, StoreError};
 use crate::sqlite::store_error;
 use crate::store::record::{assessment_to_row, comment_to_row};
-use crate::wire::event::{ALERT_SAFEGUARDING, AlertV1, AssessedEventV1, COMMENT_ASSESSED};
+use crate::store::standing::{Place, Standing, Tell, alert, assessed, event_id, result_id, verdict};
+use crate::wire::event::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
 
 #[derive(sqlx::FromRow)]
-struct Standing {
+struct Found {
     no: i64,
-    withdrawn_at_ms: Option<i64>,
-    withdrawn_revision: Option<i64>,
-    arrival_key: Option<String>,
-    revision: Option<i64>,
-    edited_at_ms: Option<i64>,
-    /// As the current revision arrived.
-    sequence: Option<i64>,
-    pipeline_version: Option<String>,
-    /// Where the comment stands in the order of the consultation.
-    position: Option<i64>,
-    /// As the arrival in hand came at first sight, if it was here before.
-    seen: Option<i64>,
+    #[sqlx(flatten)]
+    standing: Standing,
 }
 
-/// Who is told of a judgement that becomes the current one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Tell {
-    /// Whoever takes results, once for each arrival and version.
-    Once,
-    /// Whoever takes results, once in this adoption of a rulebook: after a roll-back the
-    /// same judgement of the same arrival is news again.
-    InAdoption(i64),
-    /// Nobody.
-    Nobody,
-}
-
-/// Where a judgement belongs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// It replaces what is there, or is the first.
-    Current,
-    /// A revision that was overtaken before it was judged.
-    History,
-    /// Nothing to do.
-    Known,
-}
-
-impl Standing {
-    fn place(&self, key: &str, judged: &Judged) -> Place {
-        let (Some(current_key), Some(sequence)) = (&self.arrival_key, self.sequence) else {
-            return Place::Current;
-        };
-        let version = &judged.assessment.pipeline_version.0;
-        if current_key == key {
-            return if self.pipeline_version.as_ref() == Some(version) { Place::Known } else { Place::Current };
-        }
-        let standing = RevisionOrder { revision: self.revision, edited_at_ms: self.edited_at_ms, sequence };
-        // A broker counts a redelivery anew; what counts is its first sight.
-        let order = RevisionOrder::of(&judged.comment, self.seen.unwrap_or(judged.sequence)).compare(standing);
-        // With all evidence equal, what is recorded later is the later one: a new
-        // arrival replaces the current one, and its redelivery does not bring it back.
-        let newer = if self.seen.is_none() { order.is_ge() } else { order.is_gt() };
-        if newer { Place::Current } else { Place::History }
-    }
-
-    /// Where the comment stands with this arrival as its current one: a judgement made
-    /// anew leaves it where it is, an edit moves it.
-    async fn position(
-        &self,
-        conn: &mut SqliteConnection,
-        arrival: &str,
-        key: &CommentKey,
-        sequence: i64,
-    ) -> Result<i64, StoreError> {
-        match self.position {
-            Some(position) if self.arrival_key.as_deref() == Some(arrival) => Ok(position),
-            _ => positions::free(conn, key.consultation.as_str(), sequence).await,
-        }
-    }
-
-    /// Whether this arrival is written anew after a withdrawal.
-    fn stays_withdrawn(&self, judged: &Judged) -> bool {
-        self.withdrawn_at_ms.is_some()
-            && !matches!(
-                (judged.comment.revision, self.withdrawn_revision),
-                (Some(new), Some(withdrawn)) if new > withdrawn
-            )
+/// Where the comment stands with this arrival as its current one.
+async fn position(
+    conn: &mut SqliteConnection,
+    standing: &Standing,
+    arrival: &str,
+    key: &CommentKey,
+    sequence: i64,
+) -> Result<i64, StoreError> {
+    match standing.kept_position(arrival) {
+        Some(position) => Ok(position),
+        None => positions::free(conn, key.consultation.as_str(), sequence).await,
     }
 }
 
@@ -106,27 +45,27 @@ pub async fn record_one(
     let comment = &judged.comment;
     let assessment = &judged.assessment;
     let arrival = arrival_key(comment);
-    let standing = standing(tx, &comment.key, &arrival).await?;
+    let Found { no, standing } = find(tx, &comment.key, &arrival).await?;
     let place = standing.place(&arrival, judged);
     if place == Place::Known {
         return Ok(Recorded::AlreadyKnown);
     }
     let hash = text_hash(&comment.text);
-    let (revision_no, sequence) = insert_revision(tx, standing.no, judged, &arrival, now_ms).await?;
+    let (revision_no, sequence) = insert_revision(tx, no, judged, &arrival, now_ms).await?;
     let assessment_no = insert_assessment(tx, revision_no, judged, now_ms).await?;
 
     // A disclosure in a revision that was overtaken is a disclosure all the same.
     if assessment.verdict == Verdict::Escalate {
-        let shown = Shown { comment_no: standing.no, revision_no, assessment_no, hash: &hash };
+        let shown = Shown { comment_no: no, revision_no, assessment_no, hash: &hash };
         escalate(tx, &shown, place, now_ms).await?;
         let body = alert(&comment.key, now_ms)?;
         // Keyed by the text: a retagging of a text that raised an alert raises no second one.
-        enqueue(tx, ALERT_SAFEGUARDING, &comment.key, &[&hash], &body, now_ms).await?;
+        let event_id = event_id(ALERT_SAFEGUARDING, &comment.key, &[&hash]);
+        enqueue(tx, ALERT_SAFEGUARDING, &event_id, &body, now_ms).await?;
     }
     if place == Place::Current {
-        let stands = stands(tx, standing.no, &hash, assessment.verdict).await?;
-        let withdrawn_at_ms = standing.withdrawn_at_ms.filter(|_| standing.stays_withdrawn(judged));
-        let position = standing.position(tx, &arrival, &comment.key, sequence).await?;
+        let stands = stands(tx, no, &hash, assessment.verdict).await?;
+        let position = position(tx, &standing, &arrival, &comment.key, sequence).await?;
         sqlx::query(
             "UPDATE comments SET current_revision = $1, current_assessment = $2, sequence = $3, \
              verdict = $4, text_hash = $5, withdrawn_at_ms = $6 WHERE no = $7",
@@ -136,17 +75,15 @@ pub async fn record_one(
         .bind(position)
         .bind(stands.key())
         .bind(&hash)
-        .bind(withdrawn_at_ms)
-        .bind(standing.no)
+        .bind(standing.stays_withdrawn_at_ms(judged))
+        .bind(no)
         .execute(&mut **tx)
         .await
         .map_err(store_error)?;
         // What does not stand is told to nobody: a reader of results could act on it.
         if tell != Tell::Nobody && stands == assessment.verdict {
-            let adoption = if let Tell::InAdoption(no) = tell { Some(no.to_string()) } else { None };
-            let mut what = vec![arrival.as_str(), &assessment.pipeline_version.0];
-            what.extend(adoption.as_deref());
-            enqueue(tx, COMMENT_ASSESSED, &comment.key, &what, &assessed(judged)?, now_ms).await?;
+            let event_id = result_id(COMMENT_ASSESSED, judged, &arrival, tell);
+            enqueue(tx, COMMENT_ASSESSED, &event_id, &assessed(judged)?, now_ms).await?;
         }
     }
     Ok(if place == Place::Current { Recorded::New } else { Recorded::AlreadyKnown })
@@ -190,11 +127,6 @@ async fn stands(
     .await
     .map_err(store_error)?;
     Ok(standing_verdict(decided.as_deref().map(verdict).transpose()?, escalated, machine))
-}
-
-/// The verdict in a column.
-pub fn verdict(key: &str) -> Result<Verdict, StoreError> {
-    Verdict::from_key(key).ok_or_else(|| StoreError::Damaged(format!("unknown verdict `{key}`")))
 }
 
 /// Records what a person decided about a text, if it is the current one.
@@ -285,14 +217,8 @@ async fn insert_assessment(
     .map_err(store_error)
 }
 
-fn alert(key: &CommentKey, now_ms: i64) -> Result<String, StoreError> {
-    let at =
-        jiff::Timestamp::from_millisecond(now_ms).map_err(|error| StoreError::Failed(format!("clock: {error}")))?;
-    serde_json::to_string(&AlertV1::new(key, at)).map_err(|error| StoreError::Failed(format!("write alert: {error}")))
-}
-
-async fn standing(conn: &mut SqliteConnection, key: &CommentKey, arrival: &str) -> Result<Standing, StoreError> {
-    let found: Option<Standing> = sqlx::query_as(
+async fn find(conn: &mut SqliteConnection, key: &CommentKey, arrival: &str) -> Result<Found, StoreError> {
+    let found: Option<Found> = sqlx::query_as(
         "SELECT c.no, c.withdrawn_at_ms, c.withdrawn_revision, r.arrival_key, r.revision, \
          r.edited_at_ms, r.sequence, a.pipeline_version, c.sequence AS position, \
          (SELECT s.sequence FROM revisions s WHERE s.comment_no = c.no AND s.arrival_key = $4) AS seen \
@@ -317,18 +243,7 @@ async fn standing(conn: &mut SqliteConnection, key: &CommentKey, arrival: &str) 
         .fetch_one(conn)
         .await
         .map_err(store_error)?;
-    Ok(Standing {
-        no,
-        withdrawn_at_ms: None,
-        withdrawn_revision: None,
-        arrival_key: None,
-        revision: None,
-        edited_at_ms: None,
-        sequence: None,
-        pipeline_version: None,
-        position: None,
-        seen: None,
-    })
+    Ok(Found { no, standing: Standing::default() })
 }
 
 /// What a person must see.
@@ -383,24 +298,10 @@ async fn escalate(conn: &mut SqliteConnection, shown: &Shown<'_>, place: Place, 
     Ok(())
 }
 
-/// A hash of what happened, so that a repeated step writes nothing new.
-pub(super) fn event_id(kind: &str, key: &CommentKey, what: &[&str]) -> String {
-    let mut parts = vec![kind, key.consultation.as_str(), key.source.as_str(), key.id.as_str()];
-    parts.extend(what);
-    hash_of(&parts)
-}
-
-/// The body of [`COMMENT_ASSESSED`].
-pub(super) fn assessed(judged: &Judged) -> Result<String, StoreError> {
-    serde_json::to_string(&AssessedEventV1::from(judged))
-        .map_err(|error| StoreError::Failed(format!("write message: {error}")))
-}
-
 async fn enqueue(
     conn: &mut SqliteConnection,
     kind: &str,
-    key: &CommentKey,
-    what: &[&str],
+    event_id: &str,
     body: &str,
     now_ms: i64,
 ) -> Result<(), StoreError> {
@@ -408,7 +309,7 @@ async fn enqueue(
         "INSERT INTO outbox (event_id, kind, created_at_ms) VALUES ($1, $2, $3) \
          ON CONFLICT (event_id) DO NOTHING RETURNING no",
     )
-    .bind(event_id(kind, key, what))
+    .bind(event_id)
     .bind(kind)
     .bind(now_ms)
     .fetch_optional(&mut *conn)

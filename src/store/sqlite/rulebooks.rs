@@ -1,7 +1,5 @@
 //! Which rulebooks judge and have judged, with their files by content.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use sqlx::SqliteConnection;
@@ -11,11 +9,8 @@ use crate::domain::comment::ConsultationId;
 use crate::domain::rulebook::{PipelineVersion, RulebookSnapshot};
 use crate::pipeline::ports::{KnownRulebook, Rulebooks, StoreError};
 use crate::sqlite::store_error;
-use crate::store::parts::{parts_from_row, parts_to_row};
-
-fn active_key(consultation: &ConsultationId) -> String {
-    format!("pipeline_version/{consultation}")
-}
+use crate::store::parts::{active_key, parts_to_row, snapshot};
+use crate::store::rows::RulebookRows;
 
 /// The active version, as the transaction sees it.
 pub async fn active(
@@ -109,25 +104,7 @@ impl Rulebooks for SqliteStore {
         .fetch_all(&mut *tx)
         .await
         .map_err(store_error)?;
-
-        // What has judged but was never kept is older than what was.
-        let mut known: Vec<KnownRulebook> = Vec::new();
-        let unkept = judged.iter().map(|(version, _)| version).chain(active.as_ref().map(|version| &version.0));
-        for version in unkept.filter(|version| kept.iter().all(|(other, _)| other != *version)) {
-            if known.iter().all(|one| one.version.0 != *version) {
-                known.push(blank(version));
-            }
-        }
-        for (version, parts) in &kept {
-            known.push(KnownRulebook { parts: Some(parts_from_row(parts)?), ..blank(version) });
-        }
-        for one in &mut known {
-            let version = &one.version.0;
-            one.active = active.as_ref() == Some(&one.version);
-            one.adopted_at_ms = adoptions.iter().filter(|(other, _)| other == version).map(|(_, at)| *at).collect();
-            one.comments = judged.iter().find(|(other, _)| other == version).map_or(0, |(_, count)| *count as u64);
-        }
-        Ok(known)
+        RulebookRows { active, kept, adoptions, judged }.known()
     }
 
     async fn rulebook(
@@ -152,25 +129,7 @@ impl Rulebooks for SqliteStore {
         .fetch_all(&mut *tx)
         .await
         .map_err(store_error)?;
-        let mut whole = BTreeMap::new();
-        for (path, sha256, content) in files {
-            if hex::encode(Sha256::digest(&content)) != sha256 {
-                return Err(StoreError::Damaged(format!("`{path}` of rulebook {version} is not as it was kept")));
-            }
-            whole.insert(path, content);
-        }
-        let (consultation, version) = (consultation.clone(), version.clone());
-        Ok(Some(RulebookSnapshot { consultation, version, parts: parts_from_row(&parts)?, files: whole }))
-    }
-}
-
-fn blank(version: &str) -> KnownRulebook {
-    KnownRulebook {
-        version: PipelineVersion(version.to_owned()),
-        parts: None,
-        active: false,
-        adopted_at_ms: Vec::new(),
-        comments: 0,
+        snapshot(consultation, version, &parts, files).map(Some)
     }
 }
 

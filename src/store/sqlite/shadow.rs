@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{SqliteStore, reading, text};
+use super::{SqliteStore, reading};
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::ConsultationId;
 use crate::domain::rulebook::PipelineVersion;
@@ -10,15 +10,9 @@ use crate::domain::score::Probability;
 use crate::pipeline::identity::arrival_key;
 use crate::pipeline::ports::{Judged, Shadows, StoreError, StoredComment};
 use crate::sqlite::store_error;
-use crate::store::record::{assessment_from_row, assessment_to_row};
-
-/// The first hash that is not in the sample. Hashes of texts are spread evenly, so the
-/// share below a bound is the bound's share of the range.
-fn sample_end(sample: Probability) -> String {
-    // `g` is above every hex digit.
-    let bound = (f64::from(sample.get()) * 65_536.0).round();
-    if bound >= 65_536.0 { "g".to_owned() } else { format!("{:04x}", bound as u32) }
-}
+use crate::store::record::assessment_to_row;
+use crate::store::rows::{ShadowedRow, StoredRow};
+use crate::store::sample::sample_end;
 
 #[async_trait]
 impl Shadows for SqliteStore {
@@ -35,7 +29,7 @@ impl Shadows for SqliteStore {
         query.push(" AND c.withdrawn_at_ms IS NULL AND c.text_hash < ").push_bind(sample_end(sample));
         query.push(" AND NOT EXISTS (SELECT 1 FROM shadow_assessments s WHERE s.revision_no = r.no");
         query.push(" AND s.pipeline_version = ").push_bind(version.0.as_str()).push(")");
-        reading::page(self.database.reader(), query, after, limit).await?.iter().map(reading::stored_comment).collect()
+        reading::page(self.database.reader(), query, after, limit).await?.into_iter().map(StoredRow::stored).collect()
     }
 
     async fn record_shadow(&self, judged: &[Judged]) -> Result<u64, StoreError> {
@@ -78,20 +72,8 @@ impl Shadows for SqliteStore {
         query.push_bind(version.0.as_str()).push(" WHERE c.consultation = ").push_bind(consultation.as_str());
         reading::page(self.database.reader(), query, after, limit)
             .await?
-            .iter()
-            .map(|row| Ok((reading::stored_comment(row)?, assessment_from_row(&text(row, "shadow")?)?)))
+            .into_iter()
+            .map(ShadowedRow::shadowed)
             .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sample_is_its_share_of_all_hashes() {
-        let end = |share| sample_end(Probability::new(share).unwrap());
-        assert_eq!((end(0.0).as_str(), end(0.5).as_str(), end(1.0).as_str()), ("0000", "8000", "g"));
-        assert!("ffff".repeat(16) < end(1.0) && "0000".repeat(16) > end(0.0));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+
 use crate::catalogue::hostile;
 use crate::catalogue::stores::Lock;
 use crate::client::Client;
@@ -20,9 +22,13 @@ pub async fn mixed(setup: Setup) -> anyhow::Result<Outcome> {
     for part in 0..FAULTS {
         let feeding = site.feed(some(part * share..(part + 1) * share));
         site.pause(1, 80).await;
-        let kinds = if setup.shape == Shape::Embedded { 3 } else { 7 };
+        let kinds = match setup.shape {
+            Shape::Embedded => 3,
+            Shape::Rabbit => 7,
+            Shape::Servers => 8,
+        };
         let kind = site.random().below(kinds);
-        said.push_str(["k", "t", "l", "h", "c", "r", "b"][kind as usize]);
+        said.push_str(["k", "t", "l", "h", "c", "r", "b", "s"][kind as usize]);
         let mut at = Instant::now();
         match kind {
             0 => {
@@ -36,7 +42,7 @@ pub async fn mixed(setup: Setup) -> anyhow::Result<Outcome> {
                 workers.push(next);
             }
             2 => {
-                let lock = Lock::take(&setup.folder.join("store").join("moothall.db")).await?;
+                let lock = Lock::take(&site).await?;
                 site.pause(200, 1_500).await;
                 lock.give_back().await?;
                 at = Instant::now();
@@ -56,6 +62,12 @@ pub async fn mixed(setup: Setup) -> anyhow::Result<Outcome> {
                 site.vhost()?.node().ctl(&["start_app"]).await;
                 at = Instant::now();
             }
+            7 => {
+                let database = site.database.as_ref().context("a server")?;
+                database.server().kill().await;
+                database.server().start_again().await;
+                at = Instant::now();
+            }
             _ => {
                 site.vhost()?.node().kill().await;
                 site.vhost()?.node().start_again().await;
@@ -70,7 +82,7 @@ pub async fn mixed(setup: Setup) -> anyhow::Result<Outcome> {
     outcome.injected = FAULTS as u64;
     outcome.recovery = recovery.0;
     outcome.promise(outcome.parked == unreadable, format!("{} parked, {unreadable} expected", outcome.parked));
-    outcome.note(format!("{said}: kill, term, lock, hostile, close, restart, broker"));
+    outcome.note(format!("{said}: kill, term, lock, hostile, close, restart, broker, server"));
     for worker in workers {
         worker.stop().await?;
     }

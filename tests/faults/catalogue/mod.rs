@@ -4,6 +4,7 @@ mod brokers;
 mod chaos;
 mod messages;
 mod real;
+mod servers;
 pub mod stores;
 mod workers;
 
@@ -30,8 +31,12 @@ pub struct Fault {
     pub run: fn(Setup) -> Running,
 }
 
-const EVERYWHERE: &[Shape] = &[Shape::Embedded, Shape::Rabbit];
+const EVERYWHERE: &[Shape] = &[Shape::Embedded, Shape::Rabbit, Shape::Servers];
+/// Where the store is a file.
+const FILES: &[Shape] = &[Shape::Embedded, Shape::Rabbit];
+const ENDS: &[Shape] = &[Shape::Embedded, Shape::Servers];
 const RABBIT: &[Shape] = &[Shape::Rabbit];
+const SERVERS: &[Shape] = &[Shape::Servers];
 const EMBEDDED: &[Shape] = &[Shape::Embedded];
 /// Left to `--full`.
 const NOWHERE: &[Shape] = &[];
@@ -48,15 +53,15 @@ macro_rules! faults {
 pub fn all() -> Vec<Fault> {
     // Name, where it applies, where the short form runs it, whether it is rough on the broker.
     faults![
-        "worker-killed", EVERYWHERE, EVERYWHERE, false, workers::killed,
+        "worker-killed", EVERYWHERE, ENDS, false, workers::killed,
             "SIGKILL in the middle of a batch, five times; at most one prefetch comes again for each";
-        "killed-in-transaction", EVERYWHERE, EVERYWHERE, false, workers::killed_in_transaction,
+        "killed-in-transaction", EVERYWHERE, ENDS, false, workers::killed_in_transaction,
             "the process ends while its transaction is written, five times";
-        "killed-before-ack", EVERYWHERE, EVERYWHERE, false, workers::killed_before_ack,
+        "killed-before-ack", EVERYWHERE, ENDS, false, workers::killed_before_ack,
             "the process ends between commit and acknowledgement; stored and told once";
-        "killed-before-send", EVERYWHERE, EVERYWHERE, false, workers::killed_before_send,
+        "killed-before-send", EVERYWHERE, ENDS, false, workers::killed_before_send,
             "the process ends with messages claimed and not sent; the claim runs out, another sends them";
-        "killed-before-mark", EVERYWHERE, EVERYWHERE, false, workers::killed_before_mark,
+        "killed-before-mark", EVERYWHERE, ENDS, false, workers::killed_before_mark,
             "the process ends with messages confirmed and not marked; sent again under the same ids";
         "killed-between-copy-and-ack", RABBIT, RABBIT, false, brokers::killed_between_copy_and_ack,
             "a parked copy is confirmed, its original never acknowledged; parked again, nothing lost";
@@ -64,11 +69,11 @@ pub fn all() -> Vec<Fault> {
             "SIGKILL of `moothall worker` with its models, three times";
         "real-worker-terminated", RABBIT, NOWHERE, false, real::terminated,
             "SIGTERM of `moothall worker` under load, twice; exit 0, nothing parked";
-        "rolling-restart", EVERYWHERE, EVERYWHERE, false, workers::rolling_restart,
+        "rolling-restart", EVERYWHERE, FILES, false, workers::rolling_restart,
             "SIGTERM under load, five times, each with a successor; nothing parked, nothing stored comes again";
         "scaled-1-4-1", EVERYWHERE, RABBIT, false, workers::scaled,
             "one worker, four, one, in the middle of the work";
-        "started-together", EVERYWHERE, EMBEDDED, false, workers::started_together,
+        "started-together", FILES, EMBEDDED, false, workers::started_together,
             "three workers meet a file that is not there yet";
         "broker-killed", RABBIT, RABBIT, true, brokers::killed,
             "SIGKILL of the broker under load and boot, twice; the sender goes on by itself";
@@ -116,17 +121,17 @@ pub fn all() -> Vec<Fault> {
             "rows of the queue that cannot be read; each parked, neighbours unharmed";
         "odd-headers", RABBIT, RABBIT, false, messages::odd_headers,
             "headers of every type, 64 kB of them, traces that are none";
-        "poison", EVERYWHERE, EVERYWHERE, false, messages::poison,
+        "poison", EVERYWHERE, FILES, false, messages::poison,
             "comments that the judge panics at or refuses; parked alone";
         "poison-that-kills", EVERYWHERE, EMBEDDED, false, messages::poison_that_kills,
             "a comment that ends every process that touches it; parked alone, neighbours judged";
-        "duplicate-storm", EVERYWHERE, EVERYWHERE, false, messages::duplicate_storm,
+        "duplicate-storm", EVERYWHERE, ENDS, false, messages::duplicate_storm,
             "each comment five times, shuffled, two workers; one result each";
-        "edits-reordered", EVERYWHERE, EVERYWHERE, false, messages::edits_reordered,
+        "edits-reordered", EVERYWHERE, ENDS, false, messages::edits_reordered,
             "ten revisions of each comment in any order; the highest stands";
         "deleted-before-created", RABBIT, RABBIT, false, messages::deleted_before_created,
             "deletions overtake what they delete; withdrawn";
-        "parked-replayed", EVERYWHERE, EVERYWHERE, false, messages::parked_replayed,
+        "parked-replayed", EVERYWHERE, FILES, false, messages::parked_replayed,
             "parked comments are replayed, fail again, and are replayed to a judge that can";
         "flood", EVERYWHERE, RABBIT, false, messages::flood,
             "six thousand at once; memory flat, urgent comments not behind them";
@@ -134,13 +139,25 @@ pub fn all() -> Vec<Fault> {
             "another process holds the write lock for 14 s; said, nothing counted against comments";
         "store-refuses", EVERYWHERE, RABBIT, false, stores::refuses,
             "the store refuses every write for two seconds";
-        "disk-full", EVERYWHERE, EVERYWHERE, false, stores::disk_full,
+        "disk-full", FILES, EMBEDDED, false, stores::disk_full,
             "the store's disk is full for four seconds, twice";
+        "server-killed", SERVERS, SERVERS, true, servers::killed,
+            "every process of PostgreSQL is killed under load, three times; nothing counted against comments";
+        "server-stopped", SERVERS, NOWHERE, true, servers::stopped,
+            "PostgreSQL is stopped in good order for four seconds, twice";
+        "server-frozen", SERVERS, NOWHERE, true, servers::frozen,
+            "PostgreSQL is frozen for eight seconds";
+        "server-cut", SERVERS, SERVERS, false, servers::cut,
+            "a proxy resets the worker's connections to PostgreSQL, six times";
+        "server-full", SERVERS, SERVERS, false, servers::full,
+            "PostgreSQL's disk is full for four seconds, twice";
+        "too-many-connections", SERVERS, NOWHERE, true, servers::too_many_connections,
+            "PostgreSQL has no place for another client, and the workers lose theirs";
         "wal-torn", EMBEDDED, EMBEDDED, false, stores::torn,
             "the process is gone in the middle of a write and half a frame is left";
-        "clock-jumps", EVERYWHERE, EVERYWHERE, false, stores::clock_jumps,
+        "clock-jumps", EVERYWHERE, FILES, false, stores::clock_jumps,
             "the workers' clock jumps a day ahead, two days back, and is right again";
-        "other-rulebook", EVERYWHERE, NOWHERE, false, stores::other_rulebook,
+        "other-rulebook", FILES, NOWHERE, false, stores::other_rulebook,
             "the store names another rulebook for a while; comments wait, none is parked";
         "chaos", EVERYWHERE, EMBEDDED, true, chaos::mixed,
             "kills, locks, cuts, restarts and hostile messages by the seed";

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use sqlx::Connection;
+use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
 use crate::comments::some;
+use crate::line::StoreSpec;
 use crate::ports::noted;
 use crate::site::{Expect, Longest, Setup, Site};
 use crate::table::{Outcome, Shape};
@@ -19,20 +21,41 @@ fn file(setup: &Setup) -> PathBuf {
     setup.folder.join("store").join("moothall.db")
 }
 
-/// The write lock of the file, until it is given back.
-pub struct Lock(SqliteConnection);
+/// The right to write, held against everybody until it is given back.
+pub enum Lock {
+    File(SqliteConnection),
+    Server(PgConnection),
+}
 
 impl Lock {
-    pub async fn take(path: &Path) -> anyhow::Result<Self> {
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(20));
-        let mut connection = SqliteConnection::connect_with(&options).await?;
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
-        Ok(Self(connection))
+    pub async fn take(site: &Site) -> anyhow::Result<Self> {
+        match &site.spec.store {
+            StoreSpec::Sqlite(path) => {
+                let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(20));
+                let mut connection = SqliteConnection::connect_with(&options).await?;
+                sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
+                Ok(Self::File(connection))
+            }
+            StoreSpec::Postgres(url) => {
+                let mut connection = PgConnection::connect(url).await?;
+                sqlx::query("BEGIN").execute(&mut connection).await?;
+                sqlx::query("LOCK TABLE comments IN EXCLUSIVE MODE").execute(&mut connection).await?;
+                Ok(Self::Server(connection))
+            }
+        }
     }
 
-    pub async fn give_back(mut self) -> anyhow::Result<()> {
-        sqlx::query("ROLLBACK").execute(&mut self.0).await?;
-        self.0.close().await?;
+    pub async fn give_back(self) -> anyhow::Result<()> {
+        match self {
+            Self::File(mut connection) => {
+                sqlx::query("ROLLBACK").execute(&mut connection).await?;
+                connection.close().await?;
+            }
+            Self::Server(mut connection) => {
+                sqlx::query("ROLLBACK").execute(&mut connection).await?;
+                connection.close().await?;
+            }
+        }
         Ok(())
     }
 }
@@ -43,7 +66,7 @@ pub async fn locked(setup: Setup) -> anyhow::Result<Outcome> {
     let worker = site.ready_worker().await?;
     site.publish(&some(0..COUNT)).await?;
     site.reaches(50).await?;
-    let lock = Lock::take(&file(&setup)).await?;
+    let lock = Lock::take(&site).await?;
     let before = site.committed().await?;
     // Above the ten seconds that a statement waits.
     tokio::time::sleep(Duration::from_secs(14)).await;
@@ -207,17 +230,29 @@ pub async fn refuses(setup: Setup) -> anyhow::Result<Outcome> {
     site.publish(&some(0..COUNT)).await?;
     let worker = site.ready_worker().await?;
     site.reaches(50).await?;
-    let options = SqliteConnectOptions::new().filename(file(&setup)).busy_timeout(Duration::from_secs(20));
-    let mut connection = SqliteConnection::connect_with(&options).await?;
-    sqlx::query(
-        "CREATE TRIGGER refuses BEFORE INSERT ON revisions BEGIN SELECT RAISE(ABORT, 'refused by a fault'); END",
-    )
-    .execute(&mut connection)
-    .await?;
-    let before = site.committed().await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let stuck = site.committed().await? == before;
-    sqlx::query("DROP TRIGGER refuses").execute(&mut connection).await?;
+    let until_stuck = async || {
+        let before = site.committed().await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        anyhow::Ok(site.committed().await? == before)
+    };
+    let stuck = if let Some(database) = &site.database {
+        // A condition that no code of ours knows.
+        database.writes_fail("55000").await;
+        let stuck = until_stuck().await?;
+        database.writes_work().await;
+        stuck
+    } else {
+        let options = SqliteConnectOptions::new().filename(file(&setup)).busy_timeout(Duration::from_secs(20));
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        sqlx::query(
+            "CREATE TRIGGER refuses BEFORE INSERT ON revisions BEGIN SELECT RAISE(ABORT, 'refused by a fault'); END",
+        )
+        .execute(&mut connection)
+        .await?;
+        let stuck = until_stuck().await?;
+        sqlx::query("DROP TRIGGER refuses").execute(&mut connection).await?;
+        stuck
+    };
     let recovery = site.recovery(Instant::now()).await?;
     let mut outcome = site.account(Expect::default()).await?;
     outcome.injected = u64::from(stuck);

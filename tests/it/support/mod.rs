@@ -1,6 +1,7 @@
 //! Comments, assessments and throwaway databases for tests.
 
 pub mod judge;
+pub mod postgres;
 pub mod rabbit;
 
 use std::collections::BTreeMap;
