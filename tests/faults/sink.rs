@@ -62,7 +62,7 @@ impl Sink {
             while told.wait_for(|reads| *reads).await.is_ok() {
                 tokio::select! {
                     _ = read(&url, &shared) => tokio::time::sleep(Duration::from_millis(300)).await,
-                    _ = told.wait_for(|reads| !*reads) => {}
+                    _ = async { told.wait_for(|reads| !*reads).await.is_ok() } => {}
                 }
             }
         });
