@@ -337,8 +337,14 @@ async fn work(deps: &WorkerDeps, tags: &[i64], deliveries: Vec<Delivery>) -> Out
 async fn settle(deps: &WorkerDeps, settlements: &[(i64, Settlement)]) {
     for attempt in 1..=SETTLE_TRIES {
         match deps.queue.settle(settlements).await {
-            Ok(()) => return,
+            Ok(()) => {
+                deps.pulse.well("queue");
+                return;
+            }
             Err(error) if error.is_transient() && attempt < SETTLE_TRIES => {
+                if deps.pulse.trouble("queue", error.to_string()) {
+                    tracing::warn!(%error, "the queue settles nothing, trying again");
+                }
                 tokio::time::sleep(Duration::from_millis(100) * attempt).await;
             }
             Err(error) => {

@@ -27,7 +27,7 @@ use crate::sink::Sink;
 use crate::table::{Outcome, Shape};
 
 /// How long a sender goes on trying.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Comments of one publish.
 const CHUNK: usize = 200;
 

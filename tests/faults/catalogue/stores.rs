@@ -71,7 +71,8 @@ pub async fn locked(setup: Setup) -> anyhow::Result<Outcome> {
     // Above the ten seconds that a statement waits.
     tokio::time::sleep(Duration::from_secs(14)).await;
     let during = site.committed().await?;
-    let said = worker.log().contains("store takes nothing") || worker.log().contains("gives nothing");
+    let words = ["the store takes nothing", "the queue gives nothing", "the queue settles nothing"];
+    let said = words.iter().any(|words| worker.log().contains(words));
     lock.give_back().await?;
     let recovery = site.recovery(Instant::now()).await?;
     let mut outcome = site.account(Expect::default()).await?;
