@@ -259,7 +259,12 @@ async fn found_bad(site: &Site, outcome: &mut Outcome) -> anyhow::Result<BTreeSe
 }
 
 /// Injects one fault and says when it was over.
-async fn inject(fault: Fault, site: &Arc<Site>, disk: &SmallDisk, workers: &mut [Worker]) -> anyhow::Result<Instant> {
+async fn inject(
+    fault: Fault,
+    site: &Arc<Site>,
+    disk: Option<&SmallDisk>,
+    workers: &mut [Worker],
+) -> anyhow::Result<Instant> {
     match fault {
         Fault::WorkerKilled => {
             let which = site.random().below(workers.len() as u64) as usize;

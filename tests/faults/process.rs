@@ -15,6 +15,8 @@ pub struct Worker {
     pub name: String,
     child: Child,
     folder: PathBuf,
+    /// Whether it says when it is up.
+    says: bool,
 }
 
 impl Worker {
@@ -22,13 +24,15 @@ impl Worker {
     pub fn start(spec: &LineSpec) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.env(SPEC, serde_json::to_string(spec)?).stdin(Stdio::piped()).stdout(Stdio::null());
-        Self::spawn(&mut command, &spec.name, &spec.folder)
+        let mut worker = Self::spawn(&mut command, &spec.name, &spec.folder)?;
+        worker.says = true;
+        Ok(worker)
     }
 
     /// Starts another program, with its log in `folder`.
     pub fn spawn(command: &mut Command, name: &str, folder: &Path) -> anyhow::Result<Self> {
         let child = command.stderr(log(folder, name)?).spawn().context("a process starts")?;
-        Ok(Self { name: name.to_owned(), child, folder: folder.to_owned() })
+        Ok(Self { name: name.to_owned(), child, folder: folder.to_owned(), says: false })
     }
 
     pub fn pid(&self) -> u32 {
@@ -78,6 +82,11 @@ impl Worker {
 
     /// Asks it to stop and expects a good end.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        // Before that it does not listen to signals, and would be ended by one.
+        let started = Instant::now();
+        while self.says && !self.is_up() && self.ended().is_none() && started.elapsed() < Duration::from_secs(30) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         self.signal("-TERM")?;
         let status = self.end(Duration::from_secs(20)).await?;
         if !status.success() {

@@ -167,6 +167,9 @@ async fn row(
 fn told(row: &Row, folder: &Path, keep: bool) {
     let end = if row.failure().is_some() { "FAILED" } else { "ok" };
     eprintln!("{end:6}  {:32}  {:20}  {:5.1} s", row.fault, row.shape.name(), row.took.as_secs_f64());
+    if let Some(why) = row.failure() {
+        eprintln!("        {}", why.lines().next().unwrap_or_default());
+    }
     if keep && row.failure().is_some() {
         eprintln!("        kept: {}", folder.display());
     } else {

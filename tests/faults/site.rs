@@ -161,7 +161,7 @@ impl Site {
             spin_us: 0,
             wait_us: 300,
             lease_ms: 4_000,
-            relay_lease_ms: 3_000,
+            relay_lease_ms: 6_000,
             budget: 20,
             failpoint: None,
             mended: false,
@@ -177,8 +177,14 @@ impl Site {
             (Some(broker), _) => {
                 let config = Arc::new(broker.config(spec.budget));
                 let queue = RabbitQueue::publish_only(config, clock, Pulse::default());
-                // Makes the topology.
-                queue.depth(None).await?;
+                // Makes the topology; a broker under load may need a second try.
+                let started = Instant::now();
+                while let Err(error) = queue.depth(None).await {
+                    if started.elapsed() > Duration::from_secs(30) {
+                        return Err(error.into());
+                    }
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
                 (Arc::new(queue), Sink::queues(broker.url.clone()))
             }
             (None, None) => bail!("no queue"),

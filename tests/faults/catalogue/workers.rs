@@ -122,7 +122,11 @@ pub async fn scaled(setup: Setup) -> anyhow::Result<Outcome> {
     site.reaches(COUNT as u64 / 5).await?;
     let at = Instant::now();
     let before = site.committed().await?;
-    let more = [site.worker_with(slow)?, site.worker_with(slow)?, site.worker_with(slow)?];
+    let mut more = [site.worker_with(slow)?, site.worker_with(slow)?, site.worker_with(slow)?];
+    for worker in &mut more {
+        // A process that has not come so far yet does not hear that it should stop.
+        site.up(worker).await?;
+    }
     site.reaches(COUNT as u64).await?;
     let rate = (COUNT as u64 - before) as f64 / at.elapsed().as_secs_f64();
     for worker in more {
