@@ -88,7 +88,7 @@ impl Worker {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.signal("-TERM")?;
-        let status = self.end(Duration::from_secs(20)).await?;
+        let status = self.end(Duration::from_secs(45)).await?;
         if !status.success() {
             bail!("{} stopped with {status}\n{}", self.name, self.tail());
         }

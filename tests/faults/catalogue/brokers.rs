@@ -347,7 +347,7 @@ pub async fn memory_alarm(setup: Setup) -> anyhow::Result<Outcome> {
 }
 
 pub async fn disk_alarm(setup: Setup) -> anyhow::Result<Outcome> {
-    alarm(setup, &["set_disk_free_limit", "900TB"], &["set_disk_free_limit", "50MB"]).await
+    alarm(setup, &["set_disk_free_limit", "900000GB"], &["set_disk_free_limit", "50MB"]).await
 }
 
 /// The broker loses patience with a worker that holds deliveries for too long.
