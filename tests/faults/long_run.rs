@@ -162,10 +162,14 @@ async fn sample(site: Arc<Site>, sent: Arc<Sent>, samples: Arc<Samples>) {
 /// Runs it on one shape.
 pub async fn run(setup: Setup, count: usize) -> anyhow::Result<Outcome> {
     let disk = if setup.shape.has_server() { None } else { Some(SmallDisk::mount(setup.folder.join("disk"), 2_000)?) };
-    let site = match &disk {
-        Some(disk) => Site::open_at(&setup, &disk.path().join("store").join("moothall.db")).await?,
-        None => Site::open(&setup).await?,
-    };
+    let folder = disk.as_ref().map_or(setup.folder.as_path(), SmallDisk::path);
+    // As patient as the service is: a broker that boots among others is slow and not gone.
+    let site = Site::made(&setup, &folder.join("store").join("moothall.db"), |spec| {
+        if let Some(broker) = &mut spec.broker {
+            (broker.timeout_ms, broker.heartbeat_s, broker.stall_ms) = (10_000, 10, 10_000);
+        }
+    })
+    .await?;
     let (sent, samples) = (Arc::new(Sent::default()), Arc::new(Samples::default()));
     let witness = site.worker_with(|spec| spec.name = "witness".to_owned())?;
     let mut workers = vec![site.ready_worker().await?, site.ready_worker().await?];

@@ -139,7 +139,8 @@ impl Site {
         Self::made(setup, path, |_| {}).await
     }
 
-    async fn made(setup: &Setup, path: &Path, change: impl FnOnce(&mut LineSpec)) -> anyhow::Result<Arc<Self>> {
+    /// Both.
+    pub async fn made(setup: &Setup, path: &Path, change: impl FnOnce(&mut LineSpec)) -> anyhow::Result<Arc<Self>> {
         let folder = setup.folder.clone();
         let vhost = match &setup.node {
             Some(node) if setup.shape.has_broker() => Some(node.vhost().await),
