@@ -24,6 +24,9 @@ pub fn schema_version() -> i64 {
 /// How long a statement waits for another process's write, before it is `Busy`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Takes the write lock at once.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
 /// Rows that SQLite's thread may be ahead of their reader.
 const ROWS_AHEAD: usize = 2_048;
 
@@ -113,7 +116,15 @@ impl Database {
     /// A deferred one would take the lock at its first write and could then fail
     /// on a snapshot that another process has overtaken.
     pub async fn write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await
+        match self.writer.begin_with(BEGIN).await {
+            // A full disk makes SQLite end a transaction by itself. The driver's own end of it then
+            // fails, and it takes the connection for one inside a transaction for ever after.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.writer.acquire().await?.close().await?;
+                self.writer.begin_with(BEGIN).await
+            }
+            begun => begun,
+        }
     }
 
     /// Closes the file; further calls fail.

@@ -30,6 +30,8 @@ const TAGS_PER_UPDATE: usize = 500;
 
 /// Parked arrivals that are kept elsewhere and then removed together.
 const PURGED_AT_ONCE: u32 = 200;
+/// No retry waits longer: what seems to was put off by a clock that ran ahead.
+const LONGEST_PAUSE_MS: i64 = 3_600_000;
 
 /// How patient the queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,25 @@ impl EmbeddedQueue {
         self.database.write().await.map_err(queue_error)
     }
 
+    /// No lease that a process takes now ends later than this from now; another may be set to twice as long.
+    fn longest_lease_ms(&self) -> i64 {
+        self.limits.lease_ms.saturating_mul(2)
+    }
+
+    /// Whether anything waits whose time has come, or is leased for longer than it may.
+    async fn is_due(&self, now_ms: i64) -> Result<bool, QueueError> {
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM queue WHERE state = 'waiting' AND (run_at_ms <= $1 OR run_at_ms > $2)) \
+             OR EXISTS (SELECT 1 FROM queue WHERE state = 'leased' AND (lease_until_ms <= $1 OR lease_until_ms > $3))",
+        )
+        .bind(now_ms)
+        .bind(now_ms + LONGEST_PAUSE_MS)
+        .bind(now_ms + self.longest_lease_ms())
+        .fetch_one(self.database.reader())
+        .await
+        .map_err(queue_error)
+    }
+
     /// Leases what one lane has ready, in order.
     async fn lease(
         &self,
@@ -115,8 +136,11 @@ impl EmbeddedQueue {
         update
             .push("WHERE state = 'waiting' AND lane = '")
             .push(lane.key())
-            .push("' AND run_at_ms <= ")
-            .push_bind(now_ms);
+            .push("' AND (run_at_ms <= ")
+            .push_bind(now_ms)
+            .push(" OR run_at_ms > ")
+            .push_bind(now_ms + LONGEST_PAUSE_MS)
+            .push(")");
         if let Some(only) = &self.only {
             update.push(" AND consultation = ").push_bind(only.as_str());
         }
@@ -157,7 +181,8 @@ struct Leased {
     sequence: i64,
     consultation: String,
     source: String,
-    payload: Option<String>,
+    /// As bytes: what is no UTF-8 must not keep its neighbours from being read.
+    payload: Option<Vec<u8>>,
     deliveries: i64,
     deaths: i64,
 }
@@ -171,15 +196,15 @@ impl Leased {
             return Err("the row has no consultation or source".to_owned());
         };
         // The position and not the message: the message could quote the text.
-        let wire: CommentV1 = serde_json::from_str(payload)
+        let wire: CommentV1 = serde_json::from_slice(payload)
             .map_err(|error| format!("not a comment at line {} column {}", error.line(), error.column()))?;
         wire.into_comment(&consultation, &source).map_err(|error| error.to_string())
     }
 
     fn trace(&self) -> Option<Trace> {
         // Most have none; it stands first.
-        let payload = self.payload.as_deref().filter(|payload| payload.starts_with("{\"traceparent\""))?;
-        let Traced { traceparent, tracestate } = serde_json::from_str(payload).ok()?;
+        let payload = self.payload.as_deref().filter(|payload| payload.starts_with(b"{\"traceparent\""))?;
+        let Traced { traceparent, tracestate } = serde_json::from_slice(payload).ok()?;
         Trace::read(&traceparent, tracestate.as_deref())
     }
 }
@@ -245,7 +270,8 @@ impl Queue for EmbeddedQueue {
                     .push_bind(key)
                     .push_bind(payload)
                     .push("'waiting'")
-                    .push_bind(now_ms)
+                    // Due at once, whatever becomes of the clock.
+                    .push_bind(0_i64)
                     .push_bind(now_ms)
                     .push_bind(lane.key());
                 sequence += 1;
@@ -259,8 +285,12 @@ impl Queue for EmbeddedQueue {
 
     async fn receive(&self, max: usize) -> Result<Vec<Delivery>, QueueError> {
         let now_ms = self.clock.now_ms();
+        // Most looks find nothing: they are cheap enough to be frequent, and take the write lock from nobody.
+        if !self.is_due(now_ms).await? {
+            return Ok(Vec::new());
+        }
         let mut tx = self.write().await?;
-        expire(&mut tx, now_ms, self.limits.delivery_budget).await?;
+        expire(&mut tx, now_ms, now_ms + self.longest_lease_ms(), self.limits.delivery_budget).await?;
         let mut leased = Vec::new();
         for lane in Lane::ALL.into_iter().filter(|lane| self.lane.is_none_or(|only| only == *lane)) {
             let room = max - leased.len();
@@ -379,10 +409,9 @@ impl Queue for EmbeddedQueue {
     async fn replay(&self, consultation: Option<&ConsultationId>) -> Result<u64, QueueError> {
         let mut tx = self.write().await?;
         let replayed = sqlx::query(
-            "UPDATE queue SET state = 'waiting', attempts = 0, deaths = 0, run_at_ms = $1 \
-             WHERE state = 'parked' AND ($2 IS NULL OR consultation = $2)",
+            "UPDATE queue SET state = 'waiting', attempts = 0, deaths = 0, run_at_ms = 0 \
+             WHERE state = 'parked' AND ($1 IS NULL OR consultation = $1)",
         )
-        .bind(self.clock.now_ms())
         .bind(consultation.map(ConsultationId::as_str))
         .execute(&mut *tx)
         .await
@@ -430,7 +459,7 @@ struct ParkedRow {
     deliveries: i64,
     last_error: Option<String>,
     lane: String,
-    payload: Option<String>,
+    payload: Option<Vec<u8>>,
 }
 
 impl ParkedRow {
@@ -447,7 +476,7 @@ impl ParkedRow {
             reason: self.last_error.unwrap_or_default(),
         };
         let lane = if self.lane == Lane::Urgent.key() { Lane::Urgent } else { Lane::Work };
-        Ok(ParkedWhole { arrival, lane, body: self.payload.unwrap_or_default().into_bytes() })
+        Ok(ParkedWhole { arrival, lane, body: self.payload.unwrap_or_default() })
     }
 }
 
@@ -534,14 +563,21 @@ async fn park(conn: &mut SqliteConnection, owner: &str, tag: i64, reason: &str) 
     Ok(())
 }
 
-/// Takes back leases that ran out. Their attempt counts: it may be the comment
+/// Takes back leases that ran out, or end later than one that is taken now could: the clock was
+/// ahead then, and nobody waits for it. Their attempt counts: it may be the comment
 /// itself that ends every process that touches it.
-async fn expire(conn: &mut SqliteConnection, now_ms: i64, delivery_budget: u32) -> Result<(), QueueError> {
+async fn expire(
+    conn: &mut SqliteConnection,
+    now_ms: i64,
+    latest_ms: i64,
+    delivery_budget: u32,
+) -> Result<(), QueueError> {
     sqlx::query(
         "UPDATE queue SET state = 'waiting', lease_owner = NULL, lease_until_ms = NULL, deaths = deaths + 1 \
-         WHERE state = 'leased' AND lease_until_ms <= $1",
+         WHERE state = 'leased' AND (lease_until_ms <= $1 OR lease_until_ms > $2)",
     )
     .bind(now_ms)
+    .bind(latest_ms)
     .execute(&mut *conn)
     .await
     .map_err(queue_error)?;

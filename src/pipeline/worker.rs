@@ -68,7 +68,7 @@ pub struct WorkerSettings {
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { batch: 64, idle_ms: 100, renew_ms: 20_000, limits: IntakeLimits::default(), reuse: true }
+        Self { batch: 64, idle_ms: 20, renew_ms: 20_000, limits: IntakeLimits::default(), reuse: true }
     }
 }
 
@@ -318,8 +318,14 @@ async fn settle(deps: &WorkerDeps, settlements: &[(i64, Settlement)]) {
     }
     for attempt in 1..=SETTLE_TRIES {
         match deps.queue.settle(settlements).await {
-            Ok(()) => return,
+            Ok(()) => {
+                deps.pulse.well("queue");
+                return;
+            }
             Err(error) if error.is_transient() && attempt < SETTLE_TRIES => {
+                if deps.pulse.trouble("queue", error.to_string()) {
+                    tracing::warn!(%error, "the queue settles nothing, trying again");
+                }
                 tokio::time::sleep(Duration::from_millis(100) * attempt).await;
             }
             Err(error) => {

@@ -141,6 +141,32 @@ async fn leases_that_run_out_end_in_parking() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_ahead_keeps_nothing_waiting() {
+    const DAY_MS: i64 = 86_400_000;
+    let (bench, queue) = bench_and_queue().await;
+    bench.hand.advance_ms(DAY_MS);
+    queue.publish(&[comment("1", "a"), comment("2", "b"), comment("3", "c")]).await.unwrap();
+    let held = queue.receive(1).await.unwrap();
+    queue.settle(&all(&held, &Settlement::Retry { after_ms: 1_000, counts: true })).await.unwrap();
+    assert_eq!(ids(&queue.receive(1).await.unwrap()), ["2"]);
+    bench.hand.advance_ms(-DAY_MS);
+    // Put off, leased, and never touched.
+    assert_eq!(ids(&queue.receive(9).await.unwrap()), ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn a_payload_that_is_no_text_keeps_no_neighbour_from_being_read() {
+    let (bench, queue) = bench_and_queue().await;
+    queue.publish(&[comment("1", "a"), comment("2", "b")]).await.unwrap();
+    let mut tx = bench.database().await.write().await.unwrap();
+    sqlx::query("UPDATE queue SET payload = x'ff00ff' WHERE id = '1'").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let deliveries = queue.receive(9).await.unwrap();
+    assert!(deliveries[0].arrival.is_err());
+    assert_eq!(ids(&deliveries[1..]), ["2"]);
+}
+
+#[tokio::test]
 async fn what_is_given_back_in_good_order_costs_no_attempt() {
     let (_bench, queue) = bench_and_queue().await;
     queue.publish(&[comment("1", "a")]).await.unwrap();

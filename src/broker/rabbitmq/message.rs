@@ -103,7 +103,8 @@ impl Envelope {
     pub fn attempts_before(&self) -> u32 {
         let own = self.header(ATTEMPTS).and_then(whole).unwrap_or(0);
         let seen = self.header(DELIVERY_COUNT).and_then(whole).unwrap_or(0);
-        u32::try_from(own.saturating_add(seen).clamp(0, i64::from(u32::MAX))).unwrap_or(u32::MAX)
+        // One below the most, so that this attempt can be counted too: anybody can send such a header.
+        u32::try_from(own.saturating_add(seen).clamp(0, i64::from(u32::MAX) - 1)).unwrap_or(u32::MAX - 1)
     }
 
     /// Deliveries that ended with their connection. A copy begins anew.

@@ -2,11 +2,11 @@
 //! and acknowledges with the same confirms: how much of the broker is left.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use async_trait::async_trait;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
     ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions, QueuePurgeOptions,
@@ -15,21 +15,23 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Confirmation};
 
 use super::clock::{Stopwatch, Took};
-use super::line::{comments, encoder_alone};
+use super::embedded::Times;
+use super::line::{Folder, comments, encoder_alone};
+use super::stub::{Stub, WORDS};
+use super::sweep::{self, Aged};
 use super::texts::texts;
 use crate::app::{LineJudge, Storage, StorePlace};
 use crate::broker::rabbitmq::{Lane, RabbitConfig, RabbitPublisher, RabbitQueue, short};
 use crate::cli::Failure;
 use crate::domain::assessment::Assessment;
-use crate::domain::comment::{Comment, ConsultationId};
-use crate::domain::rulebook::{PipelineVersion, Rulebook};
+use crate::domain::rulebook::Rulebook;
 use crate::engine::Models;
 use crate::pipeline::clock::Clock;
 use crate::pipeline::outbox::{self, RelayDeps, RelaySettings};
-use crate::pipeline::ports::{EngineError, Judge, Judged, OutboxRow, Publisher, Queue};
+use crate::pipeline::ports::{Judge, Judged, OutboxRow, Publisher, Queue};
 use crate::pipeline::pulse::Pulse;
 use crate::pipeline::shutdown::Shutdown;
-use crate::pipeline::worker;
+use crate::pipeline::worker::{self, WorkerDeps};
 use crate::settings::Settings;
 use crate::wire::event::{AssessedEventV1, COMMENT_ASSESSED, outbox_event};
 
@@ -37,12 +39,13 @@ use crate::wire::event::{AssessedEventV1, COMMENT_ASSESSED, outbox_event};
 const WINDOW: usize = 256;
 /// Deliveries that either side holds at most.
 const PREFETCH: u16 = 2_048;
-/// Words of a comment.
-const WORDS: usize = 32;
 /// Comments of a round with the real engine.
 const JUDGED: usize = 512;
 /// Comments of one publish, so that the memory stays small.
 const CHUNK: usize = 1_000;
+/// Comments that come one by one, and the pause between them: low load.
+const ALONE: usize = 150;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What the bench works with.
 pub struct BrokerBench<'a> {
@@ -52,6 +55,25 @@ pub struct BrokerBench<'a> {
     pub config: RabbitConfig,
     pub count: usize,
     pub rounds: usize,
+    pub sweep: bool,
+}
+
+/// How a worker takes comments.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Deliveries that it holds at most.
+    pub prefetch: u16,
+    /// Comments of one batch.
+    pub batch: usize,
+    /// How long a batch that is not full waits for more.
+    pub age: Duration,
+    /// Workers on one queue and one store.
+    pub workers: usize,
+}
+
+impl Setting {
+    /// What the ratio is measured with.
+    const FULL: Self = Self { prefetch: PREFETCH, batch: PREFETCH as usize / 4, age: Duration::ZERO, workers: 1 };
 }
 
 impl BrokerBench<'_> {
@@ -66,17 +88,16 @@ impl BrokerBench<'_> {
     }
 
     async fn measure(&self, config: &Arc<RabbitConfig>, judge: &Arc<LineJudge>) -> Result<(), Failure> {
-        let sample = judge.judge_texts(&[(texts(1, WORDS, 7)[0].as_str(), None)]).await?;
-        let sample = sample.into_iter().next().context("one text, one assessment")?;
-        let result = self.result(&sample)?;
-        let stub: Arc<dyn Judge> = Arc::new(Stub { version: self.rulebook.version.clone(), sample });
+        let stub = Stub::of(judge).await?;
+        let result = self.result(stub.sample())?;
+        let quick = stub.waiting(Duration::ZERO);
         // Makes the topology and leaves.
         RabbitQueue::subscribe(Arc::clone(config), Clock::system(), Pulse::default()).await?.close().await;
         let (mut bare, mut ours) = (Vec::new(), Vec::new());
         for round in 0..self.rounds.max(1) {
             bare.push(self.bare_client(config, &result, round * 2).await?);
             expect_empty(config, "the bare client").await?;
-            ours.push(self.worker_loop(config, Arc::clone(&stub), self.count, round * 2 + 1).await?);
+            ours.push(self.worker_loop(config, Arc::clone(&quick), self.count, round * 2 + 1, Setting::FULL).await?);
             expect_empty(config, "the worker loop").await?;
         }
         let (bare, ours) = (median(bare), median(ours));
@@ -85,6 +106,15 @@ impl BrokerBench<'_> {
         println!("a bare client (consume, publish, confirm, acknowledge)   {:>9.0}", per(bare));
         println!("the worker loop with a stub engine, store and relay      {:>9.0}", per(ours));
         println!("ratio                                                    {:>9.2}", per(ours) / per(bare));
+        if self.sweep {
+            return sweep::run(self, config, &stub).await;
+        }
+        let engine: Arc<dyn Judge> = Arc::clone(judge) as Arc<dyn Judge>;
+        for (name, judge) in [("a stub for the engine", quick), ("the real engine", engine)] {
+            let times = self.latency(judge).await?;
+            let name = format!("published to result at low load, {name}");
+            println!("{name:56} p50 {:.1} ms, p99 {:.1} ms", times.at(50), times.at(99));
+        }
         self.with_the_engine(config, judge).await
     }
 
@@ -95,7 +125,7 @@ impl BrokerBench<'_> {
             let seed = 1_000 + round;
             alone.push(encoder_alone(self.models, &texts(JUDGED, WORDS, seed), 1)?);
             let judge: Arc<dyn Judge> = Arc::clone(judge) as Arc<dyn Judge>;
-            whole.push(self.worker_loop(config, judge, JUDGED, seed).await?);
+            whole.push(self.worker_loop(config, judge, JUDGED, seed, Setting::FULL).await?);
         }
         let (alone, whole) = (median(alone), median(whole));
         let costs = whole.processor.as_secs_f64() / alone.processor.as_secs_f64().max(1e-9) - 1.0;
@@ -175,91 +205,132 @@ impl BrokerBench<'_> {
         Ok(())
     }
 
-    /// Everything that a worker does, until all results are confirmed.
-    async fn worker_loop(
+    /// Everything that workers do, until all results are confirmed.
+    pub async fn worker_loop(
         &self,
         config: &Arc<RabbitConfig>,
         judge: Arc<dyn Judge>,
         count: usize,
         seed: usize,
+        setting: Setting,
     ) -> Result<Took, Failure> {
-        let folder = tempfile_folder()?;
-        let result = async {
-            let (clock, pulse, shutdown) = (Clock::system(), Pulse::default(), Shutdown::new());
-            let queue = RabbitQueue::subscribe(Arc::clone(config), clock.clone(), pulse.clone()).await?;
-            let storage = Storage::beside(
-                Arc::new(queue.only(Lane::Work)),
-                clock.clone(),
-                &StorePlace::File(folder.join("bench.db")),
-            )
-            .await?;
-            let mut deps = storage.worker(judge, self.settings);
-            deps.settings.idle_ms = 1;
-            deps.settings.batch = usize::from(PREFETCH) / 4;
-            let publisher: Arc<dyn Publisher> =
-                Arc::new(RabbitPublisher::new(Arc::clone(config), "bench", pulse.clone()));
-            // Connected before the clock starts, as the bare client is.
-            publisher.look().await;
-            let relay = RelayDeps {
-                store: Arc::clone(&storage.store),
-                publisher,
-                pulse,
-                stored: Arc::clone(&deps.stored),
-                kind: COMMENT_ASSESSED,
-                owner: "bench".to_owned(),
-                settings: RelaySettings::default(),
-            };
-            self.fill(config, count, seed).await.map_err(Failure::into_error)?;
-            let watch = Stopwatch::start()?;
-            let (store, stop) = (Arc::clone(&storage.store), shutdown.stop_intake.clone());
-            // The service ends when it is asked to; here, when every result is confirmed.
-            let watching = async move {
-                while store.backlog(Some(COMMENT_ASSESSED)).await?.unsent > 0
-                    || store.funnel(&self.rulebook.consultation.id).await?.received() < count as u64
-                {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                stop.cancel();
-                Ok::<(), anyhow::Error>(())
-            };
-            let last = shutdown.stop_intake.clone();
-            let (watched, (), ()) =
-                tokio::join!(watching, worker::run_two(&deps, &shutdown), outbox::run(&relay, &shutdown, &last));
-            watched?;
-            let took = watch.took()?;
-            queue.close().await;
-            let backlog = storage.store.backlog(Some(COMMENT_ASSESSED)).await?;
-            anyhow::ensure!(backlog.unsent == 0, "{} results were not sent", backlog.unsent);
-            let sent = purge(config, &config.names.results_queue).await?;
-            anyhow::ensure!(sent == count as u64, "{sent} results on the queue, {count} expected");
-            Ok(took)
+        let folder = Folder::new()?;
+        let config = Arc::new(RabbitConfig { prefetch: setting.prefetch, ..(**config).clone() });
+        let mut workers = Vec::new();
+        for _ in 0..setting.workers {
+            workers.push(self.worker(&config, &folder, &judge, setting).await?);
         }
-        .await;
-        let _ = std::fs::remove_dir_all(&folder);
-        Ok(result?)
+        self.fill(&config, count, seed).await?;
+        let watch = Stopwatch::start()?;
+        let store = Arc::clone(&workers[0].deps.store);
+        // The service ends when it is asked to; here, when every result is confirmed.
+        let watching = async {
+            while store.backlog(Some(COMMENT_ASSESSED)).await?.unsent > 0
+                || store.funnel(&self.rulebook.consultation.id).await?.received() < count as u64
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            for worker in &workers {
+                worker.shutdown.stop_intake.cancel();
+            }
+            Ok::<(), anyhow::Error>(())
+        };
+        let (watched, _) = tokio::join!(watching, join_all(workers.iter().map(Worker::run)));
+        watched?;
+        let took = watch.took()?;
+        for worker in &workers {
+            worker.queue.close().await;
+        }
+        let backlog = store.backlog(Some(COMMENT_ASSESSED)).await?;
+        if backlog.unsent > 0 {
+            return Err(anyhow::anyhow!("{} results were not sent", backlog.unsent).into());
+        }
+        let sent = purge(&config, &config.names.results_queue).await?;
+        if sent != count as u64 {
+            return Err(anyhow::anyhow!("{sent} results on the queue, {count} expected").into());
+        }
+        Ok(took)
+    }
+
+    /// A worker with a relay, connected and subscribed, as a process of its own would be.
+    async fn worker(
+        &self,
+        config: &Arc<RabbitConfig>,
+        folder: &Folder,
+        judge: &Arc<dyn Judge>,
+        setting: Setting,
+    ) -> Result<Worker, Failure> {
+        let (clock, pulse) = (Clock::system(), Pulse::default());
+        let queue = RabbitQueue::subscribe(Arc::clone(config), clock.clone(), pulse.clone())
+            .await
+            .map_err(anyhow::Error::from)?;
+        let lane = Aged { inner: queue.only(Lane::Work), age: setting.age };
+        let storage = Storage::beside(Arc::new(lane), clock, &StorePlace::File(folder.path().join("bench.db"))).await?;
+        let mut deps = storage.worker(Arc::clone(judge), self.settings);
+        deps.settings.idle_ms = 1;
+        deps.settings.batch = setting.batch;
+        let publisher: Arc<dyn Publisher> = Arc::new(RabbitPublisher::new(Arc::clone(config), "bench", pulse.clone()));
+        // Connected before the clock starts, as the bare client is.
+        publisher.look().await;
+        let relay = RelayDeps {
+            store: Arc::clone(&storage.store),
+            publisher,
+            pulse,
+            stored: Arc::clone(&deps.stored),
+            kind: COMMENT_ASSESSED,
+            owner: crate::app::random_name()?,
+            settings: RelaySettings::default(),
+        };
+        Ok(Worker { queue, deps, relay, shutdown: Shutdown::new() })
+    }
+
+    /// One comment now and then, as the service is set: how long until its result is with a reader.
+    async fn latency(&self, judge: Arc<dyn Judge>) -> Result<Times, Failure> {
+        let folder = Folder::new()?;
+        let config = Arc::new(self.config.clone());
+        let setting =
+            Setting { prefetch: config.prefetch, batch: self.settings.batch, age: Duration::ZERO, workers: 1 };
+        let worker = self.worker(&config, &folder, &judge, setting).await?;
+        let sender = RabbitQueue::publish_only(Arc::clone(&config), Clock::system(), Pulse::default());
+        let (reading, channel) = connect(&config).await?;
+        channel.basic_qos(16, BasicQosOptions::default()).await?;
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let queue = short(&config.names.results_queue);
+        let mut results = channel.basic_consume(queue, short("reader"), options, FieldTable::default()).await?;
+        let comments = comments(&texts(ALONE, WORDS, 4_242), self.rulebook)?;
+        let sending = async {
+            let mut times = Vec::with_capacity(comments.len());
+            for comment in &comments {
+                let at = Instant::now();
+                sender.publish(std::slice::from_ref(comment)).await?;
+                let result = tokio::time::timeout(Duration::from_secs(10), results.next()).await?;
+                result.context("the reader's subscription ended")??;
+                times.push(at.elapsed().as_secs_f64() * 1_000.0);
+                tokio::time::sleep(PAUSE).await;
+            }
+            worker.shutdown.stop_intake.cancel();
+            anyhow::Ok(Times::of(times))
+        };
+        let (times, ()) = tokio::join!(sending, worker.run());
+        worker.queue.close().await;
+        sender.close().await;
+        reading.close(200, "bye".into()).await?;
+        Ok(times?)
     }
 }
 
-fn tempfile_folder() -> Result<std::path::PathBuf, Failure> {
-    let folder = std::env::temp_dir().join(format!("moothall-bench-{}", crate::app::random_name()?));
-    std::fs::create_dir_all(&folder)?;
-    Ok(folder)
+/// One worker of a round.
+struct Worker {
+    queue: RabbitQueue,
+    deps: WorkerDeps,
+    relay: RelayDeps,
+    shutdown: Shutdown,
 }
 
-/// Answers with one assessment at once: what is left is the line.
-struct Stub {
-    version: PipelineVersion,
-    sample: Assessment,
-}
-
-#[async_trait]
-impl Judge for Stub {
-    fn version(&self, _: &ConsultationId) -> Option<PipelineVersion> {
-        Some(self.version.clone())
-    }
-
-    async fn judge(&self, comments: &[Comment]) -> Result<Vec<Assessment>, EngineError> {
-        Ok(vec![self.sample.clone(); comments.len()])
+impl Worker {
+    async fn run(&self) {
+        let last = self.shutdown.stop_intake.clone();
+        tokio::join!(worker::run_two(&self.deps, &self.shutdown), outbox::run(&self.relay, &self.shutdown, &last));
     }
 }
 

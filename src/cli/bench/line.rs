@@ -130,6 +130,29 @@ pub fn encoder_alone(models: &Arc<Models>, texts: &[String], threads: usize) -> 
     Ok(watch.took()?)
 }
 
+/// A folder that goes with its value.
+pub struct Folder(std::path::PathBuf);
+
+impl Folder {
+    /// Beside other temporary ones.
+    pub fn new() -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("moothall-bench-{}", crate::app::random_name()?));
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self(folder))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Queue, reading, encoder, judgement, store, settling: from a comment to its stored judgement.
 async fn whole_line(
     models: &std::path::Path,
@@ -138,20 +161,15 @@ async fn whole_line(
     texts: &[String],
     threads: usize,
 ) -> Result<Took, Failure> {
-    let folder = std::env::temp_dir().join(format!("moothall-bench-{}-{}", std::process::id(), threads));
-    let result = async {
-        let storage = Storage::embedded(&StorePlace::File(folder.join("bench.db")), settings, None).await?;
-        let judge = Arc::new(LineJudge::start(models, Arc::clone(rulebook), settings.engine, threads)?);
-        let comments = comments(texts, rulebook)?;
-        let deps = storage.worker(judge, settings);
-        let watch = Stopwatch::start()?;
-        storage.queue.publish(&comments).await?;
-        worker::drain(&deps, &Shutdown::new(), |_| {}).await?;
-        Ok(watch.took()?)
-    }
-    .await;
-    let _ = std::fs::remove_dir_all(&folder);
-    result
+    let folder = Folder::new()?;
+    let storage = Storage::embedded(&StorePlace::File(folder.path().join("bench.db")), settings, None).await?;
+    let judge = Arc::new(LineJudge::start(models, Arc::clone(rulebook), settings.engine, threads)?);
+    let comments = comments(texts, rulebook)?;
+    let deps = storage.worker(judge, settings);
+    let watch = Stopwatch::start()?;
+    storage.queue.publish(&comments).await?;
+    worker::drain(&deps, &Shutdown::new(), |_| {}).await?;
+    Ok(watch.took()?)
 }
 
 /// Comments with these texts, under a source of their own.

@@ -6,11 +6,14 @@
 
 mod broker;
 mod clock;
+mod embedded;
 mod engines;
 mod footprint;
 mod line;
 mod peer;
 mod questions;
+mod stub;
+mod sweep;
 mod table;
 mod texts;
 
@@ -60,6 +63,9 @@ pub struct Arguments {
     /// Messages of each round on RabbitMQ
     #[arg(long, default_value_t = 20_000, value_name = "N")]
     messages: usize,
+    /// On RabbitMQ: by prefetch, batch size, batch age and number of workers too
+    #[arg(long, requires = "amqp")]
+    sweep: bool,
     /// Be the fresh process that the footprint is taken of
     #[arg(long, hide = true)]
     probe: bool,
@@ -78,6 +84,8 @@ enum Part {
     Line,
     /// Repeats and plain spam against distinct comments
     Floods,
+    /// The embedded queue with a stub for the engine
+    Queue,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -100,8 +108,15 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         config.names = Names::with_prefix(&format!("moothall-bench-{}", app::random_name()?));
         let judge = Arc::new(LineJudge::start(&manifest.folder, Arc::clone(&rulebook), settings.engine, 1)?);
         let (count, rounds) = (arguments.messages, arguments.rounds);
-        let bench =
-            broker::BrokerBench { settings: &settings, rulebook: &rulebook, models: &models, config, count, rounds };
+        let bench = broker::BrokerBench {
+            settings: &settings,
+            rulebook: &rulebook,
+            models: &models,
+            config,
+            count,
+            rounds,
+            sweep: arguments.sweep,
+        };
         runtime.block_on(bench.run(judge))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -134,6 +149,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
             Part::Questions => questions::measure(arguments, &models),
             Part::Line => line::measure(arguments, &line),
             Part::Floods => line::floods(arguments, &line),
+            Part::Queue => embedded::measure(arguments, &line),
         }?;
         pages += &table.markdown();
         if arguments.json {

@@ -40,7 +40,8 @@ pub async fn sent_then_claim(
 async fn claim(conn: &mut PgConnection, now_ms: i64, claim: Claim<'_>) -> Result<Vec<OutboxRow>, StoreError> {
     let mut rows: Vec<(i64, String, i64, Option<String>)> = sqlx::query_as(
         "WITH free AS (SELECT no FROM outbox WHERE sent_at_ms IS NULL AND kind = $3 \
-             AND (lease_until_ms IS NULL OR lease_until_ms <= $4) ORDER BY no LIMIT $5 FOR UPDATE SKIP LOCKED) \
+             AND (lease_until_ms IS NULL OR lease_until_ms <= $4 OR lease_until_ms > $6) \
+             ORDER BY no LIMIT $5 FOR UPDATE SKIP LOCKED) \
          UPDATE outbox o SET lease_owner = $1, lease_until_ms = $2 FROM free WHERE o.no = free.no \
          RETURNING o.no, o.event_id, o.created_at_ms, (SELECT b.body FROM outbox_bodies b WHERE b.no = o.no)",
     )
@@ -49,6 +50,9 @@ async fn claim(conn: &mut PgConnection, now_ms: i64, claim: Claim<'_>) -> Result
     .bind(claim.kind)
     .bind(now_ms)
     .bind(i64::from(claim.limit))
+    // A lease that ends later than any that is taken now was taken when a clock was ahead: nobody
+    // waits for it. Another process may be set to twice as long.
+    .bind(now_ms.saturating_add(claim.lease_ms.saturating_mul(2)))
     .fetch_all(conn)
     .await
     .map_err(store_error)?;

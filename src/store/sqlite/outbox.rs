@@ -29,7 +29,10 @@ pub async fn sent_then_claim(
     claim: Claim<'_>,
 ) -> Result<Vec<OutboxRow>, StoreError> {
     // Most looks find nothing: they must not take the write lock from the worker.
-    if done.is_empty() && !waits(database, now_ms, claim.kind).await? {
+    // A lease that ends later than any that is taken now was taken when the clock was ahead:
+    // nobody waits for it. Another process may be set to twice as long.
+    let latest_ms = now_ms.saturating_add(claim.lease_ms.saturating_mul(2));
+    if done.is_empty() && !waits(database, now_ms, latest_ms, claim.kind).await? {
         forget(database).await?;
         return Ok(Vec::new());
     }
@@ -38,7 +41,7 @@ pub async fn sent_then_claim(
     let mut rows: Vec<(i64, String, i64)> = sqlx::query_as(
         "UPDATE outbox SET lease_owner = $1, lease_until_ms = $2 WHERE no IN (\
              SELECT no FROM outbox WHERE sent_at_ms IS NULL AND kind = $3 \
-             AND (lease_until_ms IS NULL OR lease_until_ms <= $4) ORDER BY no LIMIT $5) \
+             AND (lease_until_ms IS NULL OR lease_until_ms <= $4 OR lease_until_ms > $6) ORDER BY no LIMIT $5) \
          RETURNING no, event_id, created_at_ms",
     )
     .bind(claim.owner)
@@ -46,6 +49,7 @@ pub async fn sent_then_claim(
     .bind(claim.kind)
     .bind(now_ms)
     .bind(i64::from(claim.limit))
+    .bind(latest_ms)
     .fetch_all(&mut *tx)
     .await
     .map_err(store_error)?;
@@ -97,13 +101,14 @@ async fn forget(database: &Database) -> Result<(), StoreError> {
     tx.commit().await.map_err(store_error)
 }
 
-async fn waits(database: &Database, now_ms: i64, kind: &str) -> Result<bool, StoreError> {
+async fn waits(database: &Database, now_ms: i64, latest_ms: i64, kind: &str) -> Result<bool, StoreError> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM outbox WHERE sent_at_ms IS NULL AND kind = $1 \
-         AND (lease_until_ms IS NULL OR lease_until_ms <= $2))",
+         AND (lease_until_ms IS NULL OR lease_until_ms <= $2 OR lease_until_ms > $3))",
     )
     .bind(kind)
     .bind(now_ms)
+    .bind(latest_ms)
     .fetch_one(database.reader())
     .await
     .map_err(store_error)

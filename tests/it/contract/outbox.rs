@@ -25,6 +25,7 @@ where
     messages_are_kept_until_sent(make().await).await;
     a_message_is_one_owners_at_a_time(make().await).await;
     a_lease_that_ran_out_can_be_claimed_again(make().await).await;
+    a_lease_of_a_clock_that_was_ahead_keeps_nobody_waiting(make().await).await;
     what_is_released_can_be_claimed_at_once(make().await).await;
     what_is_sent_after_its_lease_is_sent(make().await).await;
     kinds_are_apart_and_in_order(make().await).await;
@@ -110,6 +111,17 @@ async fn a_lease_that_ran_out_can_be_claimed_again(bench: impl StoreUnderTest) {
     // Its former owner gives back what is no longer its own: nothing.
     store.release("one").await.unwrap();
     assert!(claim(&*store, "three", 9).await.is_empty());
+}
+
+async fn a_lease_of_a_clock_that_was_ahead_keeps_nobody_waiting(bench: impl StoreUnderTest) {
+    const DAY_MS: i64 = 86_400_000;
+    let store = bench.store();
+    write(&*store, 0..2).await;
+    bench.pass_ms(DAY_MS).await;
+    let ahead = claim(&*store, "ahead", 9).await;
+    bench.pass_ms(-DAY_MS).await;
+    assert_eq!(claim(&*store, "right", 9).await, ahead);
+    assert!(claim(&*store, "other", 9).await.is_empty());
 }
 
 async fn what_is_released_can_be_claimed_at_once(bench: impl StoreUnderTest) {

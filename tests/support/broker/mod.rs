@@ -266,6 +266,16 @@ impl Node {
         self.accepted(Method::GET, path, None).await
     }
 
+    /// Reads from the management API; `None` while nobody answers there.
+    pub async fn try_get(&self, path: &str) -> Option<Value> {
+        let url = format!("http://127.0.0.1:{}/api/{path}", self.inner.port + 1);
+        let response = self.inner.client.get(url).basic_auth("guest", Some("guest")).send().await.ok()?;
+        if !response.status().is_success() {
+            return None;
+        }
+        serde_json::from_str(&response.text().await.ok()?).ok()
+    }
+
     /// Writes to the management API.
     pub async fn put(&self, path: &str, body: &Value) {
         self.accepted(Method::PUT, path, Some(body)).await;
@@ -370,6 +380,18 @@ impl Vhost {
             assert!(Instant::now() < deadline, "queue `{queue}` is not counted: {queues}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Every queue as (name, messages that wait, messages out for an acknowledgement), as the broker last
+    /// counted; `None` while it does not answer or has not counted one yet.
+    pub async fn try_all_queue_totals(&self) -> Option<Vec<(String, u64, u64)>> {
+        let path = format!("queues/{}?disable_stats=true&enable_queue_totals=true", self.name);
+        let queues = self.node.try_get(&path).await?;
+        let one = |queue: &Value| {
+            let count = |what: &str| queue[what].as_u64();
+            Some((queue["name"].as_str()?.to_owned(), count("messages_ready")?, count("messages_unacknowledged")?))
+        };
+        queues.as_array()?.iter().map(one).collect()
     }
 
     /// Deletes a queue with what is in it; its consumers are cancelled.

@@ -1,8 +1,8 @@
 //! A TCP proxy in front of the broker, for faults on the way that need no rights.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -34,8 +34,30 @@ struct State {
     connections: AtomicUsize,
     /// How often all connections were cut.
     cuts: watch::Sender<u64>,
-    /// The directions that are held, by `Direction as usize`.
-    held: watch::Sender<[bool; 2]>,
+    held: watch::Sender<Held>,
+}
+
+/// What is held back.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    /// By `Direction as usize`.
+    directions: [bool; 2],
+    /// Only connections whose greeting holds these words; all without.
+    only: Option<String>,
+}
+
+/// The first bytes of a client: in AMQP they hold the connection's name.
+type Greeting = Arc<Mutex<Vec<u8>>>;
+const GREETING: usize = 4_096;
+
+impl Held {
+    fn holds(&self, direction: Direction, greeting: &Greeting) -> bool {
+        self.directions[direction as usize]
+            && self.only.as_ref().is_none_or(|words| {
+                let greeting = greeting.lock().unwrap_or_else(PoisonError::into_inner);
+                greeting.windows(words.len()).any(|found| found == words.as_bytes())
+            })
+    }
 }
 
 impl Proxy {
@@ -48,7 +70,7 @@ impl Proxy {
             refuses: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             cuts: watch::Sender::new(0),
-            held: watch::Sender::new([false; 2]),
+            held: watch::Sender::new(Held::default()),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state))).abort_handle();
         Self { port, state, accepting }
@@ -72,12 +94,20 @@ impl Proxy {
 
     /// Holds the bytes of one direction from now on, in open and in new connections.
     pub fn stall(&self, direction: Direction) {
-        self.state.held.send_modify(|held| held[direction as usize] = true);
+        self.state.held.send_modify(|held| held.directions[direction as usize] = true);
+    }
+
+    /// The same, in connections alone whose name holds these words.
+    pub fn stall_only(&self, direction: Direction, words: &str) {
+        self.state.held.send_modify(|held| {
+            held.directions[direction as usize] = true;
+            held.only = Some(words.to_owned());
+        });
     }
 
     /// Lets go of what was held; nothing was lost.
     pub fn flow(&self) {
-        self.state.held.send_replace([false; 2]);
+        self.state.held.send_replace(Held::default());
     }
 
     /// Whether new connections are closed at once.
@@ -127,12 +157,13 @@ async fn forward(mut client: TcpStream, state: &State, mut cuts: watch::Receiver
     };
     let _ = client.set_nodelay(true);
     let _ = broker.set_nodelay(true);
+    let greeting = Greeting::default();
     let cut = {
         let (from_client, to_client) = client.split();
         let (from_broker, to_broker) = broker.split();
         tokio::select! {
-            () = carry(from_client, to_broker, state.held.subscribe(), Direction::ToBroker) => false,
-            () = carry(from_broker, to_client, state.held.subscribe(), Direction::FromBroker) => false,
+            () = carry(from_client, to_broker, state.held.subscribe(), Direction::ToBroker, &greeting) => false,
+            () = carry(from_broker, to_client, state.held.subscribe(), Direction::FromBroker, &greeting) => false,
             _ = cuts.changed() => true,
         }
     };
@@ -147,13 +178,19 @@ async fn forward(mut client: TcpStream, state: &State, mut cuts: watch::Receiver
 async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    mut held: watch::Receiver<[bool; 2]>,
+    mut held: watch::Receiver<Held>,
     direction: Direction,
+    greeting: &Greeting,
 ) {
     let mut bytes = vec![0; 16 * 1024];
     loop {
         let read = from.read(&mut bytes).await.unwrap_or(0);
-        if held.wait_for(|held| !held[direction as usize]).await.is_err() || read == 0 {
+        if direction == Direction::ToBroker {
+            let mut greeting = greeting.lock().unwrap_or_else(PoisonError::into_inner);
+            let wanted = GREETING.saturating_sub(greeting.len()).min(read);
+            greeting.extend_from_slice(&bytes[..wanted]);
+        }
+        if held.wait_for(|held| !held.holds(direction, greeting)).await.is_err() || read == 0 {
             return;
         }
         if to.write_all(&bytes[..read]).await.is_err() {

@@ -1,0 +1,90 @@
+//! Comments for faults, and the seeded randomness behind everything.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+
+use moothall::domain::comment::{Author, Comment, CommentId, CommentKey, ConsultationId, SourceName};
+
+/// The consultation of every row.
+pub fn mentoring() -> ConsultationId {
+    ConsultationId::new("mentoring").unwrap()
+}
+
+/// A seed that nobody chose.
+pub fn fresh_seed() -> u64 {
+    RandomState::new().hash_one(0) % 1_000_000
+}
+
+/// The same numbers for the same seed (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.draw() % end.max(1)
+    }
+
+    pub fn shuffle<T>(&mut self, all: &mut [T]) {
+        for at in (1..all.len()).rev() {
+            all.swap(at, self.below(at as u64 + 1) as usize);
+        }
+    }
+}
+
+/// A comment with its first revision.
+pub fn comment(id: &str, text: &str) -> Comment {
+    revision(id, 1, text)
+}
+
+/// One revision of a comment.
+pub fn revision(id: &str, revision: i64, text: &str) -> Comment {
+    Comment {
+        key: CommentKey {
+            consultation: mentoring(),
+            source: SourceName::new("faults").unwrap(),
+            id: CommentId::new(id).unwrap(),
+        },
+        revision: Some(revision),
+        edited_at: None,
+        text: text.to_owned(),
+        posted_at: None,
+        author: Author::default(),
+        url: None,
+        parent_id: None,
+        language: None,
+        groups: BTreeMap::new(),
+    }
+}
+
+/// Comments `c{start}` to `c{end}`, each with words of its own; one in fifty is a
+/// disclosure, one in fifty spam, one in fifty is held.
+pub fn some(range: std::ops::Range<usize>) -> Vec<Comment> {
+    range
+        .map(|n| {
+            let kind = match n % 50 {
+                7 => "help",
+                17 => "spam",
+                27 => "hold",
+                _ => "fine",
+            };
+            let text = format!(
+                "{kind} {n}: our mentor came every week, and for a year somebody asked how the day had been and \
+                 waited for the answer; whatever the council calls the scheme, number {n} should go on"
+            );
+            comment(&format!("c{n}"), &text)
+        })
+        .collect()
+}
