@@ -29,7 +29,7 @@ pub enum StorePlace {
     /// On a PostgreSQL server.
     Server {
         /// Which one.
-        config: PostgresConfig,
+        config: Box<PostgresConfig>,
         /// Where the embedded queue is, for a service without a broker.
         queue: PathBuf,
     },
@@ -78,7 +78,7 @@ impl StorePlace {
             timeout: Duration::from_millis(set.timeout_ms),
             step: Duration::from_millis(set.step_ms),
         };
-        Ok(Self::Server { config, queue: restricted.join("queue.db") })
+        Ok(Self::Server { config: Box::new(config), queue: restricted.join("queue.db") })
     }
 
     /// The file of the embedded queue.
@@ -96,7 +96,7 @@ impl StorePlace {
                 Ok((Arc::new(store), None))
             }
             Self::Server { config, .. } => {
-                let server = PostgresDatabase::new(config.clone());
+                let server = PostgresDatabase::new((**config).clone());
                 Ok((Arc::new(PostgresStore::new(server.clone(), clock.clone())), Some(server)))
             }
         }

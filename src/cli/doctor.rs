@@ -59,7 +59,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     check_disk(place.queue_path(), &mut checks);
     broker::block_on(async {
         let store = StoreCheck { store: &place, out: &arguments.place.out, settings: &settings, limit };
-        store.look(&consultation, rulebook.as_ref(), config.is_some(), &mut checks).await;
+        Box::pin(store.look(&consultation, rulebook.as_ref(), config.is_some(), &mut checks)).await;
         if let Some(config) = &config {
             check_broker(config, limit, &mut checks).await;
         }

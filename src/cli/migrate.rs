@@ -36,7 +36,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         let (found, known) = match &place {
             StorePlace::File(path) => (Database::found_version(path).await?, sqlite::schema_version()),
             StorePlace::Server { config, .. } => {
-                (PostgresDatabase::new(config.clone()).found_version().await?, postgres::schema_version())
+                (PostgresDatabase::new((**config).clone()).found_version().await?, postgres::schema_version())
             }
         };
         let from = if found == 0 { "no schema yet".to_owned() } else { format!("schema {found}") };
@@ -50,7 +50,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         }
         match &place {
             StorePlace::File(path) => Database::open(path).await?.close().await,
-            StorePlace::Server { config, .. } => PostgresDatabase::new(config.clone()).migrate().await?,
+            StorePlace::Server { config, .. } => PostgresDatabase::new((**config).clone()).migrate().await?,
         }
         println!("{place}: {from} before, schema {known} now");
         Ok(ExitCode::SUCCESS)

@@ -85,7 +85,7 @@ pub struct Common {
     /// What rust-bert computes on: `cpu` or a GPU such as `cuda:0` [default: as engine.device says]
     #[arg(long, global = true, value_name = "DEVICE")]
     device: Option<String>,
-    /// Before the encoder: `on` (repeats and plain spam), `repeats`, `off` [default: as engine.cheap_first says]
+    /// Before the encoder: `on` (repeats and plain spam), `repeats`, `off` [default: as `engine.cheap_first` says]
     #[arg(long, global = true, value_name = "WHAT")]
     cheap_first: Option<String>,
     /// Whether the command line names a consultation, rather than the environment or nobody.

@@ -22,7 +22,7 @@ pub struct Place {
     /// Output folder; queue, store and disclosures live in its `restricted` part
     #[arg(long, global = true, value_name = "DIR", default_value = "out", env = "MOOTHALL_OUT")]
     pub out: PathBuf,
-    /// The SQLite file, or postgres://USER@HOST/DATABASE [default: as `[store]` in the settings says,
+    /// The SQLite file, or `postgres://USER@HOST/DATABASE` [default: as `[store]` in the settings says,
     /// else restricted/moothall.db in the output folder]
     #[arg(long, global = true, value_name = "FILE|URL")]
     pub store: Option<OsString>,

@@ -99,7 +99,7 @@ struct Which {
 /// The queue itself.
 enum Opened {
     Broker(Arc<RabbitConfig>),
-    Embedded(PathBuf, Storage),
+    Embedded(PathBuf, Box<Storage>),
 }
 
 /// Looks, lists or replays.
@@ -122,7 +122,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
     broker::block_on(async {
         let opened = match config {
             Some(config) => Opened::Broker(config),
-            None => Opened::Embedded(path, Storage::embedded(&place, &settings, None).await?),
+            None => Opened::Embedded(path, Box::new(Storage::embedded(&place, &settings, None).await?)),
         };
         match &arguments.action {
             Action::Status { json, watch: None, .. } => {

@@ -114,7 +114,7 @@ impl Service {
             None
         } else {
             // Where the look was cut off it has not said so itself.
-            if pulse.troubles().get(OPENING).is_none() {
+            if !pulse.troubles().contains_key(OPENING) {
                 pulse.trouble(OPENING, format!("{place} does not answer"));
                 tracing::error!(store = %place, "the store does not answer and is waited for, nothing is judged");
             }

@@ -13,6 +13,7 @@ const KNOWN_FLAGS: u8 = 0b11;
 
 /// A place in a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the words of the standard")]
 pub struct Trace {
     trace_id: u128,
     span_id: u64,

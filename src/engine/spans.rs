@@ -160,7 +160,7 @@ impl Carrier<'_> {
             if better(&highest, logit) {
                 highest = Some(((start, end), logit));
             }
-            run = (logit >= from).then(|| match run {
+            run = (logit >= from).then_some(match run {
                 Some(((first, _), sum)) => ((first, end), sum + logit - from),
                 None => ((start, end), logit - from),
             });

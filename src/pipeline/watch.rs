@@ -132,6 +132,6 @@ mod tests {
         assert_eq!(hand.jump(1_015_020, start + Duration::from_secs(15)), None);
         assert_eq!(hand.jump(1_030_020 + 3_600_000, start + Duration::from_secs(30)), Some(3_600_000));
         assert_eq!(hand.jump(1_045_020, start + Duration::from_secs(45)), Some(-3_600_000));
-        assert_eq!(hand.jump(1_060_020, start + Duration::from_secs(60)), None);
+        assert_eq!(hand.jump(1_060_020, start + Duration::from_mins(1)), None);
     }
 }

@@ -316,6 +316,10 @@ impl Table {
     }
 
     /// Binds rows as one array for each column, and the hashes.
+    ///
+    /// # Panics
+    ///
+    /// Where a row holds a value of another kind than its column's.
     pub fn bind<'q>(
         &self,
         mut query: Query<'q, Postgres, PgArguments>,

@@ -152,46 +152,46 @@ mod tests {
         Rate::new(RateLimits { client_per_minute, per_minute, client_header: None })
     }
 
-    fn ip(n: u32) -> Option<IpAddr> {
-        Some(IpAddr::from(n.to_be_bytes()))
+    fn ip(n: u32) -> IpAddr {
+        IpAddr::from(n.to_be_bytes())
     }
 
     #[test]
     fn a_client_has_a_minutes_worth_and_then_waits_as_long_as_it_is_told() {
         let rate = rate(6, 0);
         for _ in 0..6 {
-            assert_eq!(rate.take(ip(1), 0), Ok(()));
+            assert_eq!(rate.take(Some(ip(1)), 0), Ok(()));
         }
-        assert_eq!(rate.take(ip(1), 0), Err(10));
-        assert_eq!(rate.take(ip(2), 0), Ok(()), "another is not concerned");
-        assert_eq!(rate.take(ip(1), 9_000), Err(1));
-        assert_eq!(rate.take(ip(1), 10_000), Ok(()));
+        assert_eq!(rate.take(Some(ip(1)), 0), Err(10));
+        assert_eq!(rate.take(Some(ip(2)), 0), Ok(()), "another is not concerned");
+        assert_eq!(rate.take(Some(ip(1)), 9_000), Err(1));
+        assert_eq!(rate.take(Some(ip(1)), 10_000), Ok(()));
         // A clock that goes back gives nothing and takes nothing.
-        assert_eq!(rate.take(ip(1), 0), Err(10));
+        assert_eq!(rate.take(Some(ip(1)), 0), Err(10));
     }
 
     #[test]
     fn all_together_have_a_limit_of_their_own_and_a_refusal_costs_nothing() {
         let rate = rate(100, 60);
         for n in 0..60 {
-            assert_eq!(rate.take(ip(n), 0), Ok(()));
+            assert_eq!(rate.take(Some(ip(n)), 0), Ok(()));
         }
         for _ in 0..500 {
-            assert_eq!(rate.take(ip(99), 0), Err(1));
+            assert_eq!(rate.take(Some(ip(99)), 0), Err(1));
         }
-        assert_eq!(rate.take(ip(99), 1_000), Ok(()));
-        assert_eq!(rate.take(ip(99), 1_000), Err(1));
+        assert_eq!(rate.take(Some(ip(99)), 1_000), Ok(()));
+        assert_eq!(rate.take(Some(ip(99)), 1_000), Err(1));
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let rate = rate(1, 0);
         for n in 0..CLIENTS as u32 * 2 {
-            let _ = rate.take(ip(n), 0);
+            let _ = rate.take(Some(ip(n)), 0);
         }
         assert!(rate.buckets.lock().unwrap().clients.len() <= CLIENTS + 1);
         // Later those who are as good as new are forgotten.
-        assert_eq!(rate.take(ip(u32::MAX), 60_000), Ok(()));
+        assert_eq!(rate.take(Some(ip(u32::MAX)), 60_000), Ok(()));
         assert_eq!(rate.buckets.lock().unwrap().clients.len(), 1);
     }
 

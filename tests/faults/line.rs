@@ -184,7 +184,8 @@ pub async fn open(
 async fn run(spec: LineSpec) -> anyhow::Result<()> {
     let clock = clock(spec.clock.clone());
     let tally = Arc::new(Tally::open(&spec.folder.join(format!("{}.tally", spec.name)), spec.failpoint)?);
-    let limits_of_queue = EmbeddedLimits { lease_ms: spec.lease_ms, delivery_budget: spec.budget };
+    let limits_of_queue =
+        EmbeddedLimits { lease_ms: spec.lease_ms, delivery_budget: spec.budget, ..EmbeddedLimits::default() };
     let embedded = spec.broker.is_none().then_some((spec.name.as_str(), limits_of_queue));
     let (store, queue) = open(&spec.store, &clock, embedded).await?;
     let store: Arc<dyn Store> = Arc::new(WatchedStore { inner: store, tally: Arc::clone(&tally) });
@@ -193,6 +194,8 @@ async fn run(spec: LineSpec) -> anyhow::Result<()> {
     let shutdown = lifecycle.shutdown();
     let config = spec.broker.as_ref().map(|broker| Arc::new(broker.config(spec.budget)));
     let stored = Arc::default();
+    // One for all loops of the process: a suspect is judged with nothing else beside it.
+    let alone = Arc::default();
     // The relays end after the last worker has stored its last judgement.
     let last = CancellationToken::new();
     for kind in [ALERT_SAFEGUARDING, COMMENT_ASSESSED] {
@@ -230,8 +233,10 @@ async fn run(spec: LineSpec) -> anyhow::Result<()> {
             idle_ms: if config.is_some() { 1 } else { 20 },
             renew_ms: u64::try_from(spec.lease_ms / 3).unwrap_or(1_000),
             limits: limits(),
+            reuse: true,
         },
         stored: Arc::clone(&stored),
+        alone: Arc::clone(&alone),
     };
     match (&config, queue) {
         (Some(config), _) => {

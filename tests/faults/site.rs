@@ -170,7 +170,8 @@ impl Site {
         };
         change(&mut spec);
         let clock = Clock::system();
-        let limits = EmbeddedLimits { lease_ms: spec.lease_ms, delivery_budget: spec.budget };
+        let limits =
+            EmbeddedLimits { lease_ms: spec.lease_ms, delivery_budget: spec.budget, ..EmbeddedLimits::default() };
         let embedded = vhost.is_none().then_some(("intake", limits));
         let (store, queue) = open(&spec.store, &clock, embedded).await?;
         let (intake, sink): (Arc<dyn Queue>, Sink) = match (&spec.broker, queue) {

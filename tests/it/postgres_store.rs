@@ -177,7 +177,7 @@ async fn what_passes_by_itself_is_busy_and_what_needs_a_person_is_refused() {
     let strange = PostgresDatabase::new(config(&database.url_for("stranger", "s3cret")));
     match strange.migrate().await {
         Err(StoreError::Refused(why)) => {
-            assert!(why.contains("stranger@127.0.0.1") && !why.contains("s3cret"), "{why}")
+            assert!(why.contains("stranger@127.0.0.1") && !why.contains("s3cret"), "{why}");
         }
         other => panic!("{other:?}"),
     }

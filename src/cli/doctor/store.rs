@@ -48,7 +48,7 @@ impl StoreCheck<'_> {
             return;
         }
         let server = matches!(self.store, StorePlace::Server { .. });
-        if let Err(why) = self.questions(consultation, rulebook, broker, checks).await {
+        if let Err(why) = Box::pin(self.questions(consultation, rulebook, broker, checks)).await {
             let advice = match why {
                 StoreError::Busy(_) if server => {
                     "look whether the server runs, its disk has room and a firewall is in the way; work goes on by \
@@ -73,7 +73,7 @@ impl StoreCheck<'_> {
     /// What only a server is asked. `false` where it holds no store yet.
     async fn server(&self, config: &PostgresConfig, checks: &mut Checks) -> Result<bool, StoreError> {
         let database = PostgresDatabase::new(config.clone());
-        let facts = self.in_time(database.facts()).await?;
+        let facts = Box::pin(self.in_time(database.facts())).await?;
         database.close().await;
         if facts.schema == 0 {
             let found = format!("{}: PostgreSQL {} answers, no store there yet", config.url, facts.version);
@@ -127,7 +127,7 @@ impl StoreCheck<'_> {
         let schema = match self.store {
             StorePlace::File(_) => sqlite::schema_version(),
             StorePlace::Server { config, .. } => {
-                if !self.server(config, checks).await? {
+                if !Box::pin(self.server(config, checks)).await? {
                     return Ok(());
                 }
                 crate::store::postgres::schema_version()
@@ -147,7 +147,7 @@ impl StoreCheck<'_> {
                 Err(error) => StoreError::Failed(format!("{error:#}")),
             })
         };
-        let (store, queue) = self.in_time(opening).await?;
+        let (store, queue) = Box::pin(self.in_time(opening)).await?;
         self.in_time(store.ping()).await?;
         checks.ok("store", format!("{}, can be written, schema {schema}", self.store));
 

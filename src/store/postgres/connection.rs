@@ -308,9 +308,9 @@ fn by_code(code: &str, said: String) -> StoreError {
     match code {
         // Serialization failure, deadlock, a lock not got in time, a statement or transaction that took too long,
         // a standby that takes no writes.
-        "40001" | "40P01" | "55P03" | "55006" | "57014" | "25006" | "25P03" => StoreError::Busy(said),
+        "40001" | "40P01" | "55P03" | "55006" | "57014" | "25006" | "25P03"
         // The server stops, crashed, or starts.
-        "57P01" | "57P02" | "57P03" | "57P05" => StoreError::Busy(said),
+        | "57P01" | "57P02" | "57P03" | "57P05" => StoreError::Busy(said),
         // A connection broke; disk, memory or connections are used up; the system under it failed.
         _ if ["08", "53", "58"].contains(&code.get(..2).unwrap_or_default()) => StoreError::Busy(said),
         // Who we are, where we go, what we may do, and a schema that is not there: no comment's fault.
