@@ -60,7 +60,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         let shutdown = stop_on_interrupt();
         let database = Database::open(&arguments.from).await?;
         let name = std::path::absolute(&arguments.from).context("the file's folder")?.display().to_string();
-        let server = PostgresDatabase::new((**config).clone());
+        let server = PostgresDatabase::new((*config).clone());
         let lines = Lines::default();
         let copied = copy(&database, &server, &name, || shutdown.stop_intake.is_cancelled(), |step| lines.show(step));
         let copied = match copied.await {

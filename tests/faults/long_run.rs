@@ -107,11 +107,11 @@ async fn feed(site: Arc<Site>, count: usize, sent: Arc<Sent>) -> anyhow::Result<
         sent.confirmed.fetch_add((end - n) as u64, Ordering::SeqCst);
         n = end;
         let which = n / BAD_EVERY;
-        if site.shape.has_broker() && which % 5 != 0 {
+        if site.shape.has_broker() && !which.is_multiple_of(5) {
             send_bad(&site, &mut client, which).await;
             sent.bad.lock().unwrap_or_else(PoisonError::into_inner).insert(which);
         } else {
-            let kind = if which % 2 == 0 { "poison" } else { "panic" };
+            let kind = if which.is_multiple_of(2) { "poison" } else { "panic" };
             site.publish(&[comment(&format!("poison{which}"), &format!("{kind} {which}"))]).await?;
         }
         sent.confirmed.fetch_add(1, Ordering::SeqCst);
@@ -135,7 +135,7 @@ async fn sample(site: Arc<Site>, sent: Arc<Sent>, samples: Arc<Samples>) {
     loop {
         let confirmed = sent.confirmed.load(Ordering::SeqCst);
         // The broker counts a few times a second.
-        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let mut last = None;
         // What moves between two queues may be in neither's count for a moment.
         for _ in 0..4 {
@@ -171,7 +171,7 @@ pub async fn run(setup: Setup, count: usize) -> anyhow::Result<Outcome> {
     })
     .await?;
     let (sent, samples) = (Arc::new(Sent::default()), Arc::new(Samples::default()));
-    let witness = site.worker_with(|spec| spec.name = "witness".to_owned())?;
+    let witness = site.worker_with(|spec| "witness".clone_into(&mut spec.name))?;
     let mut workers = vec![site.ready_worker().await?, site.ready_worker().await?];
     let started = Instant::now();
     let feeding = AbortOnDropHandle::new(tokio::spawn(feed(Arc::clone(&site), count, Arc::clone(&sent))));

@@ -40,6 +40,7 @@ use crate::runner::Choice;
 
 /// What can be asked for.
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(name = "faults", about = "Injects faults and counts what became of every comment", version)]
 struct Arguments {
     /// Only faults whose name holds this
@@ -97,7 +98,7 @@ fn main() -> ExitCode {
     }
     let table = runtime.block_on(async {
         if arguments.long_run {
-            runner::long_run(&choice, arguments.comments).await
+            Box::pin(runner::long_run(&choice, arguments.comments)).await
         } else {
             runner::run(&choice).await
         }

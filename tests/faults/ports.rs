@@ -322,11 +322,12 @@ impl Publisher for FileSink {
 }
 
 fn write(path: &Path, rows: &[OutboxRow]) -> std::io::Result<()> {
-    let mut text = String::new();
-    for row in rows {
+    let line = |row: &OutboxRow| {
         let body: Value = serde_json::from_str(&row.body)?;
-        text.push_str(&format!("{} {}\n", row.event_id, subject(&row.kind, &body)));
-    }
+        Ok(format!("{} {}\n", row.event_id, subject(&row.kind, &body)))
+    };
+    let text = rows.iter().map(line).collect::<std::io::Result<String>>()?;
+    // One write for all, so that a line is whole or torn and never mixed with another's.
     OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
 }
 

@@ -137,7 +137,7 @@ pub async fn long_run(choice: &Choice, comments: usize) -> Table {
         let node = if shape.has_broker() { Some(Node::start().await) } else { None };
         let server = if shape.has_server() { Some(Server::start().await) } else { None };
         let setup = Setup { shape, seed: choice.seed, folder: folder.clone(), node, server };
-        let row = row("long-run", shape, Duration::from_hours(1), long_run::run(setup, comments)).await;
+        let row = row("long-run", shape, Duration::from_hours(1), Box::pin(long_run::run(setup, comments))).await;
         told(&row, &folder, choice.keep);
         rows.push(row);
     }

@@ -27,7 +27,7 @@ use crate::sink::Sink;
 use crate::table::{Outcome, Shape};
 
 /// How long a sender goes on trying.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Comments of one publish.
 const CHUNK: usize = 200;
 
@@ -83,7 +83,7 @@ pub struct Expect {
 
 impl Default for Expect {
     fn default() -> Self {
-        Self { within: Duration::from_secs(60), unreadable: 0 }
+        Self { within: Duration::from_mins(1), unreadable: 0 }
     }
 }
 
@@ -191,15 +191,12 @@ impl Site {
             }
             (None, None) => bail!("no queue"),
         };
-        let counts = match &database {
-            Some(database) => {
-                let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
-                Counts::Postgres(pool.connect_lazy(&format!("{}?application_name=held-by-the-count", database.url()))?)
-            }
-            None => {
-                let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(20));
-                Counts::Sqlite(SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options))
-            }
+        let counts = if let Some(database) = &database {
+            let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(5));
+            Counts::Postgres(pool.connect_lazy(&format!("{}?application_name=held-by-the-count", database.url()))?)
+        } else {
+            let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(20));
+            Counts::Sqlite(SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options))
         };
         Ok(Arc::new(Self {
             shape: setup.shape,
@@ -452,16 +449,15 @@ impl Site {
 
     /// The ends of all workers' logs.
     pub fn logs(&self) -> String {
-        let mut all = String::new();
-        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            if entry.path().extension().is_some_and(|ending| ending == "log") {
-                let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
-                let lines: Vec<&str> = log.lines().collect();
-                let tail = &lines[lines.len().saturating_sub(4)..];
-                all.push_str(&format!("{}: {}\n", entry.file_name().to_string_lossy(), tail.join("\n  ")));
-            }
-        }
-        all
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let logs = entries.filter(|entry| entry.path().extension().is_some_and(|ending| ending == "log"));
+        let tail = |entry: std::fs::DirEntry| {
+            let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(4)..].join("\n  ");
+            format!("{}: {tail}\n", entry.file_name().to_string_lossy())
+        };
+        logs.map(tail).collect()
     }
 
     /// Waits until everything is in its place, and counts.

@@ -115,6 +115,10 @@ impl Row {
         (!wrong.is_empty()).then(|| wrong.join("; "))
     }
 
+    fn note(&self) -> String {
+        self.outcome.as_ref().map_or_else(|_| String::new(), |outcome| outcome.note.clone())
+    }
+
     fn figures(&self) -> [String; 12] {
         let Ok(outcome) = &self.outcome else {
             return std::array::from_fn(|_| "-".to_owned());
@@ -175,24 +179,14 @@ impl Table {
     }
 
     pub fn markdown(&self) -> String {
-        let mut text = format!("| fault | queue, store | {} | |\n", COLUMNS.join(" | "));
-        text.push_str(&format!("|---|---|{}---|\n", "--:|".repeat(COLUMNS.len())));
-        for row in &self.rows {
-            let end = row.failure().map_or_else(|| self.end(row), |why| format!("**FAILED**: {why}"));
-            text.push_str(&format!(
-                "| {} | {} | {} | {} |\n",
-                row.fault,
-                row.shape.name(),
-                row.figures().join(" | "),
-                end.replace('|', "/").replace('\n', " ")
-            ));
-        }
-        text.push_str(&format!("\nSeed {}. {}.\n", self.seed, self.verdict()));
-        text
-    }
-
-    fn end(&self, row: &Row) -> String {
-        row.outcome.as_ref().map_or_else(|_| String::new(), |outcome| outcome.note.clone())
+        let line = |row: &Row| {
+            let end = row.failure().map_or_else(|| row.note(), |why| format!("**FAILED**: {why}"));
+            let (figures, end) = (row.figures().join(" | "), end.replace('|', "/").replace('\n', " "));
+            format!("| {} | {} | {figures} | {end} |\n", row.fault, row.shape.name())
+        };
+        let head = format!("| fault | queue, store | {} | |\n|---|---|", COLUMNS.join(" | "));
+        let rows: String = self.rows.iter().map(line).collect();
+        format!("{head}{}---|\n{rows}\nSeed {}. {}.\n", "--:|".repeat(COLUMNS.len()), self.seed, self.verdict())
     }
 
     pub fn json(&self) -> String {
@@ -226,10 +220,10 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|row| row.fault.len()).max().unwrap_or(5).max(5);
-        writeln!(f, "\n{:width$}  {:20}  {}", "fault", "queue, store", COLUMNS.map(|c| format!("{c:>11}")).concat())?;
+        writeln!(f, "\n{:width$}  {:20}  {}", "fault", "queue, store", COLUMNS.map(|c| format!("{c:>12}")).concat())?;
         for row in &self.rows {
-            let figures = row.figures().map(|figure| format!("{figure:>11}")).concat();
-            writeln!(f, "{:width$}  {:20}  {figures}  {}", row.fault, row.shape.name(), self.end(row))?;
+            let figures = row.figures().map(|figure| format!("{figure:>12}")).concat();
+            writeln!(f, "{:width$}  {:20}  {figures}  {}", row.fault, row.shape.name(), row.note())?;
             if let Some(why) = row.failure() {
                 writeln!(f, "{:width$}  FAILED: {why}", "")?;
             }

@@ -104,10 +104,10 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         };
         let each = each.map_or_else(|| "all".to_owned(), |each| each.to_string());
         let learnt = rows_learnt / seeds as usize;
-        let [micro, micro_by_words, macro_f1, macro_by_words] =
+        let [micro, micro_by_words, even_f1, even_by_words] =
             [&found[0][0], &found[0][1], &found[1][0], &found[1][1]].map(|figures| cell(figures));
-        println!("{each:<8} {learnt:>5}   {micro:<14} {micro_by_words:<15} {macro_f1:<14} {macro_by_words}");
-        _ = writeln!(written, "| {each} | {learnt} | {micro} | {micro_by_words} | {macro_f1} | {macro_by_words} |");
+        println!("{each:<8} {learnt:>5}   {micro:<14} {micro_by_words:<15} {even_f1:<14} {even_by_words}");
+        _ = writeln!(written, "| {each} | {learnt} | {micro} | {micro_by_words} | {even_f1} | {even_by_words} |");
     }
     println!("\n{INTERVAL}");
     if let Some(path) = &arguments.markdown {

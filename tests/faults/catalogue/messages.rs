@@ -95,7 +95,7 @@ pub async fn poison_that_kills(setup: Setup) -> anyhow::Result<Outcome> {
         if parked.iter().any(|one| one.key.as_ref().is_some_and(|key| key.id.as_str() == "deadly")) {
             break;
         }
-        anyhow::ensure!(started.elapsed() < Duration::from_secs(180), "not parked after {deaths} deaths");
+        anyhow::ensure!(started.elapsed() < Duration::from_mins(3), "not parked after {deaths} deaths");
         if worker.ended().is_some() {
             deaths += 1;
             worker = site.worker()?;

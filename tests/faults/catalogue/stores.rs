@@ -190,7 +190,7 @@ pub async fn torn(setup: Setup) -> anyhow::Result<Outcome> {
     let site = Site::open(&setup).await?;
     site.inherit(&before);
     let at = Instant::now();
-    let worker = site.worker_with(|spec| spec.name = "after".to_owned())?;
+    let worker = site.worker_with(|spec| "after".clone_into(&mut spec.name))?;
     let recovery = site.recovery(at).await?;
     let mut outcome = site.account(Expect::default()).await?;
     outcome.injected = 1;

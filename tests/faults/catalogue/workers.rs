@@ -17,15 +17,11 @@ const KILLS: u64 = 5;
 
 pub async fn killed(setup: Setup) -> anyhow::Result<Outcome> {
     let site = Site::open(&setup).await?;
-    site.publish(&some(0..COUNT)).await?;
     let mut worker = site.worker()?;
     let (mut kills, mut recovery) = (0, Longest::default());
     while kills < KILLS {
-        site.grows().await?;
+        more(&site, kills as usize).await?;
         site.pause(1, 40).await;
-        if site.committed().await? >= COUNT as u64 {
-            break;
-        }
         worker.kill();
         kills += 1;
         let at = Instant::now();
@@ -40,6 +36,14 @@ pub async fn killed(setup: Setup) -> anyhow::Result<Outcome> {
     outcome.promise(outcome.redelivered <= most, format!("{} came again, at most {most}", outcome.redelivered));
     worker.stop().await?;
     Ok(outcome)
+}
+
+/// Another share of the comments, of which the first are stored.
+async fn more(site: &Site, share: usize) -> anyhow::Result<()> {
+    const SHARE: usize = COUNT / KILLS as usize;
+    let before = site.committed().await?;
+    site.publish(&some(share * SHARE..(share + 1) * SHARE)).await?;
+    site.reaches(before + 1).await
 }
 
 /// Workers that end themselves at a place, five in a row; then one that does not.
@@ -89,14 +93,10 @@ pub async fn killed_before_mark(setup: Setup) -> anyhow::Result<Outcome> {
 /// SIGTERM again and again under load, each time with a successor.
 pub async fn rolling_restart(setup: Setup) -> anyhow::Result<Outcome> {
     let site = Site::open(&setup).await?;
-    site.publish(&some(0..COUNT)).await?;
     let mut worker = site.ready_worker().await?;
     let (mut stops, mut recovery) = (0, Longest::default());
     while stops < KILLS {
-        site.grows().await?;
-        if site.committed().await? >= COUNT as u64 {
-            break;
-        }
+        more(&site, stops as usize).await?;
         let next = site.ready_worker().await?;
         let at = Instant::now();
         std::mem::replace(&mut worker, next).stop().await?;
