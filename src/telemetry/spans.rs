@@ -51,7 +51,7 @@ pub struct Span {
 
 struct Ended {
     span: Span,
-    ended_us: i64,
+    until_us: i64,
     failure: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl Span {
     /// Ends it, well or for a reason that holds no comment.
     pub fn end(self, failure: Option<String>) {
         let Some(export) = EXPORT.get() else { return };
-        if export.try_send(Sent::Span(Ended { span: self, ended_us: now_us(), failure })).is_err() {
+        if export.try_send(Sent::Span(Ended { span: self, until_us: now_us(), failure })).is_err() {
             metrics::counter!(metric::SPANS_DROPPED).increment(1);
         }
     }
@@ -178,7 +178,7 @@ fn request(service: &str, spans: &[Ended]) -> Value {
     let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
     let spans: Vec<Value> = spans
         .iter()
-        .map(|Ended { span, ended_us, failure }| {
+        .map(|Ended { span, until_us, failure }| {
             let status = match failure {
                 None => json!({"code": 1}),
                 Some(why) => json!({"code": 2, "message": why}),
@@ -192,7 +192,7 @@ fn request(service: &str, spans: &[Ended]) -> Value {
                 "kind": span.kind as u8,
                 // 64-bit numbers are texts in the protocol's JSON.
                 "startTimeUnixNano": nanoseconds(span.began_us),
-                "endTimeUnixNano": nanoseconds(*ended_us),
+                "endTimeUnixNano": nanoseconds(*until_us),
                 // Where the other side of the queue stands: OpenTelemetry's messaging conventions.
                 "links": [{
                     "traceId": format!("{:032x}", span.trace.trace_id()),
