@@ -292,13 +292,13 @@ pub async fn unroutable(setup: Setup) -> anyhow::Result<Outcome> {
     until("they are put aside", async || vhost.queue_totals("moothall.unrouted").await.0 == 300).await;
     // Whoever connects binds what is missing; then a person moves them back.
     let worker = site.ready_worker().await?;
-    let at = Instant::now();
+    let (at, before) = (Instant::now(), site.committed().await?);
     let mut moved = 0;
     while let Some(body) = client.take("moothall.unrouted").await? {
         client.send(&body).await?;
         moved += 1;
     }
-    site.grows().await?;
+    site.reaches(before + 1).await?;
     let recovery = at.elapsed();
     let mut outcome = site.account(Expect::default()).await?;
     outcome.injected = moved;
@@ -389,8 +389,9 @@ pub async fn queue_deleted(setup: Setup) -> anyhow::Result<Outcome> {
     let vhost = site.vhost()?.clone();
     site.publish(&some(0..200)).await?;
     let mut recovery = Longest::default();
-    for _ in 0..3 {
-        // What is in a queue goes with it, so it is empty.
+    for time in 0..3 {
+        // What is in a queue goes with it, so it must be empty, and its count is a moment old.
+        site.reaches(200 + time).await?;
         site.until("the queue is empty", async || Ok(vhost.queue_totals("moothall.work").await == (0, 0))).await?;
         let before = worker.log().matches("subscribed").count();
         vhost.delete_queue("moothall.work").await;
