@@ -88,11 +88,16 @@ impl Carrier<'_> {
 
     /// The highest mean logit over the sentences of at least `shortest` tokens.
     pub fn best_sentence(&self, shortest: usize) -> Option<f32> {
+        self.likeliest_sentence(shortest, usize::MAX).map(|(_, logit)| logit)
+    }
+
+    /// The sentence of `shortest` to `longest` tokens with the highest mean logit, as a token range, and that logit.
+    pub fn likeliest_sentence(&self, shortest: usize, longest: usize) -> Option<((usize, usize), f32)> {
         self.sentence_tokens()
             .into_iter()
-            .filter(|(start, end)| end - start >= shortest)
-            .map(|range| self.mean(range))
-            .reduce(f32::max)
+            .filter(|(start, end)| (shortest..=longest).contains(&(end - start)))
+            .map(|range| (range, self.mean(range)))
+            .reduce(|best, next| if next.1 > best.1 { next } else { best })
     }
 
     /// Whole sentences: the one with the highest mean logit, and its neighbours

@@ -88,9 +88,13 @@ pub async fn connections_closed(setup: Setup) -> anyhow::Result<Outcome> {
 pub async fn frozen(setup: Setup) -> anyhow::Result<Outcome> {
     let mut outcome = under_load(setup, 1, async |site, node| {
         node.pause().await;
-        // Three heartbeats: a peer is given up after two.
-        tokio::time::sleep(Duration::from_secs(6)).await;
-        let noticed = site.logs().contains("not subscribed") || site.logs().contains("not published");
+        // A peer is given up after two heartbeats, of some seconds each; a busy machine may be later.
+        let noticed = async {
+            while !(site.logs().contains("not subscribed") || site.logs().contains("not published")) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let noticed = tokio::time::timeout(Duration::from_secs(60), noticed).await.is_ok();
         node.resume().await;
         if !noticed {
             bail!("nobody noticed that the broker was frozen\n{}", site.logs());
@@ -98,7 +102,7 @@ pub async fn frozen(setup: Setup) -> anyhow::Result<Outcome> {
         Ok(Instant::now())
     })
     .await?;
-    outcome.note("noticed within 3 heartbeats");
+    outcome.note("noticed by its heartbeats");
     Ok(outcome)
 }
 
