@@ -26,7 +26,7 @@ const SHORTEST_SENTENCE: usize = 5;
 /// trained and calibrated on whole texts, and of many sentences one is high by chance.
 const SENTENCE_DISCOUNT: f32 = 1.5;
 
-/// A sentence whose mean logit for safeguarding, in its context, reaches this is read once more by
+/// A sentence whose mean logit for safeguarding, in its context, reaches this may be read once more by
 /// itself. Ordinary ones lie far below; what stands around a disclosure pulls it down, but not so far.
 const SECOND_LOOK_FROM: f32 = -4.5;
 
@@ -34,6 +34,10 @@ const SECOND_LOOK_FROM: f32 = -4.5;
 /// likeliest of several, and what it means may stand beside it. The least at which the calibration rows lose
 /// nothing at a review load of 2 or 5 %.
 const SECOND_LOOK_DISCOUNT: f32 = 2.0;
+
+/// Sentences of one text that are read once more, at most. Beside a disclosure its neighbours seem likely too,
+/// sometimes more than itself.
+const SECOND_LOOKS: usize = 8;
 
 /// Sentences that are read once more together.
 const LOOKS_AT_ONCE: usize = 16;
@@ -72,7 +76,7 @@ struct TextLogits {
     per_token: Vec<f32>,
     /// Mean logits over each window, with its number of tokens.
     per_window: Vec<(usize, Vec<f32>)>,
-    /// Safeguarding's logit of the sentence that was read by itself; the lowest number where none was.
+    /// Safeguarding's highest logit of the sentences that were read by themselves; the lowest number where none was.
     second_look: f32,
     count: usize,
 }
@@ -289,8 +293,8 @@ impl Scorer {
         texts
     }
 
-    /// Reads the likeliest sentence for a disclosure by itself, where it is likely at all: in a mean over
-    /// tokens that have attended to a long answer about something else it can hardly be seen.
+    /// Reads the likeliest sentences for a disclosure by themselves, where they are likely at all: in a mean
+    /// over tokens that have attended to a long answer about something else it can hardly be seen.
     fn look_again(&mut self, readings: &[&Reading], texts: &mut [TextLogits]) {
         let column = self.places.safeguarding;
         let longest = self.models.manifest.manifest.encoder.max_tokens - 2;
@@ -301,9 +305,7 @@ impl Scorer {
             }
             let logits = text.of_tokens(column);
             let carrier = Carrier { tokens: &text.tokens, logits: &logits, sentences: &reading.sentences };
-            if let Some((range, logit)) = carrier.likeliest_sentence(SHORTEST_SENTENCE, longest)
-                && logit >= SECOND_LOOK_FROM
-            {
+            for range in carrier.likely_sentences(SHORTEST_SENTENCE..=longest, SECOND_LOOK_FROM, SECOND_LOOKS) {
                 looks.push((index, self.with_special(&text.tokens, range)));
             }
         }
@@ -314,7 +316,8 @@ impl Scorer {
             let mut rows = logits.chunks_exact(stride);
             for (index, ids) in some {
                 let sum: f32 = rows.by_ref().take(ids.len()).map(|row| row[column]).sum();
-                texts[*index].second_look = sum / ids.len() as f32 - SECOND_LOOK_DISCOUNT;
+                let look = &mut texts[*index].second_look;
+                *look = look.max(sum / ids.len() as f32 - SECOND_LOOK_DISCOUNT);
             }
         }
     }

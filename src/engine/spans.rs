@@ -88,16 +88,31 @@ impl Carrier<'_> {
 
     /// The highest mean logit over the sentences of at least `shortest` tokens.
     pub fn best_sentence(&self, shortest: usize) -> Option<f32> {
-        self.likeliest_sentence(shortest, usize::MAX).map(|(_, logit)| logit)
-    }
-
-    /// The sentence of `shortest` to `longest` tokens with the highest mean logit, as a token range, and that logit.
-    pub fn likeliest_sentence(&self, shortest: usize, longest: usize) -> Option<((usize, usize), f32)> {
         self.sentence_tokens()
             .into_iter()
-            .filter(|(start, end)| (shortest..=longest).contains(&(end - start)))
+            .filter(|(start, end)| end - start >= shortest)
+            .map(|range| self.mean(range))
+            .reduce(f32::max)
+    }
+
+    /// The sentences of `lengths` tokens whose mean logit reaches `from`, likeliest first, at most `most`, as token ranges.
+    pub fn likely_sentences(
+        &self,
+        lengths: std::ops::RangeInclusive<usize>,
+        from: f32,
+        most: usize,
+    ) -> Vec<(usize, usize)> {
+        let mut likely: Vec<((usize, usize), f32)> = self
+            .sentence_tokens()
+            .into_iter()
+            .filter(|(start, end)| lengths.contains(&(end - start)))
             .map(|range| (range, self.mean(range)))
-            .reduce(|best, next| if next.1 > best.1 { next } else { best })
+            .filter(|(_, logit)| *logit >= from)
+            .collect();
+        // Stable: of equal ones the earlier stays first, whoever else is in the batch.
+        likely.sort_by(|a, b| b.1.total_cmp(&a.1));
+        likely.truncate(most);
+        likely.into_iter().map(|(range, _)| range).collect()
     }
 
     /// Whole sentences: the one with the highest mean logit, and its neighbours

@@ -70,7 +70,7 @@ pub fn all() -> Vec<Fault> {
             "SIGKILL of `moothall worker` with its models, three times";
         "real-worker-terminated", RABBIT, NOWHERE, false, real::terminated,
             "SIGTERM of `moothall worker` under load, twice; exit 0, nothing parked";
-        "rolling-restart", EVERYWHERE, FILES, false, workers::rolling_restart,
+        "rolling-restart", EVERYWHERE, EMBEDDED, false, workers::rolling_restart,
             "SIGTERM under load, five times, each with a successor; nothing parked, nothing stored comes again";
         "scaled-1-4-1", EVERYWHERE, RABBIT, false, workers::scaled,
             "one worker, four, one, in the middle of the work";
@@ -81,10 +81,10 @@ pub fn all() -> Vec<Fault> {
         "broker-restarted", RABBIT, RABBIT, true, brokers::restarted,
             "the broker is stopped and started in good order, twice; no innocent spends its budget";
         "broker-frozen", RABBIT, RABBIT, true, brokers::frozen,
-            "SIGSTOP for three heartbeats; noticed, and work resumes";
+            "SIGSTOP until it is noticed; work resumes";
         "connections-closed", RABBIT, RABBIT, true, brokers::connections_closed,
             "the broker closes every connection, three times";
-        "network-cut", RABBIT, RABBIT, false, brokers::network_cut,
+        "network-cut", RABBIT, NOWHERE, false, brokers::network_cut,
             "a proxy resets the worker's connections, six times";
         "acknowledgements-stalled", RABBIT, NOWHERE, false, brokers::acknowledgements_stalled,
             "nothing goes to the broker for three heartbeats, while the connection stays open";
@@ -94,7 +94,7 @@ pub fn all() -> Vec<Fault> {
             "the broker has the messages and the sender never hears of it; duplicates are absorbed";
         "queue-full", RABBIT, RABBIT, false, brokers::queue_full,
             "the work queue is at its limit; the sender is refused and nothing is claimed";
-        "results-full", RABBIT, RABBIT, false, brokers::results_full,
+        "results-full", RABBIT, NOWHERE, false, brokers::results_full,
             "results are refused; they wait in the outbox and alerts pass";
         "unroutable", RABBIT, RABBIT, false, brokers::unroutable,
             "a binding is gone; what leads nowhere is put aside and brought back";

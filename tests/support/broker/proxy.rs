@@ -32,6 +32,8 @@ struct State {
     target: u16,
     refuses: AtomicBool,
     connections: AtomicUsize,
+    /// How many were open once.
+    ended: AtomicUsize,
     /// How often all connections were cut.
     cuts: watch::Sender<u64>,
     held: watch::Sender<Held>,
@@ -69,6 +71,7 @@ impl Proxy {
             target,
             refuses: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
             cuts: watch::Sender::new(0),
             held: watch::Sender::new(Held::default()),
         });
@@ -83,10 +86,12 @@ impl Proxy {
 
     /// Resets all connections, as a crashed host or a broken cable ends them. New ones are welcome.
     pub async fn cut(&self) {
+        // As many as there are now must end; their successors may be there before the last has gone.
+        let ended = self.state.ended.load(Ordering::SeqCst) + self.connections();
         self.state.cuts.send_modify(|cuts| *cuts += 1);
         // No `until` here: its closure would make this future of use on one thread only.
         let deadline = Instant::now() + Duration::from_secs(30);
-        while self.connections() > 0 {
+        while self.state.ended.load(Ordering::SeqCst) < ended {
             assert!(Instant::now() < deadline, "connections through the proxy are not cut");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -140,7 +145,9 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
         let state = Arc::clone(&state);
         tokio::spawn(async move {
             forward(client, &state, cuts).await;
+            // In this order: a cut that looks between the two waits for one less, never for one that is gone.
             state.connections.fetch_sub(1, Ordering::SeqCst);
+            state.ended.fetch_add(1, Ordering::SeqCst);
         });
     }
 }
