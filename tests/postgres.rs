@@ -308,7 +308,10 @@ async fn the_page_gives_each_user_what_it_needs_and_no_more() {
     // Everything that a service does, as the user with few rights.
     let said = worker.done(&["process", "examples/mentoring.csv", "--as-at", AS_AT]);
     assert!(!said.contains("right@"), "{said}");
-    let doctor = worker.done(&["doctor"]);
+    let (_, doctor) = worker.run(&["doctor"]);
+    // The tests' own server is quick and not safe, and is told so; nothing else is wrong.
+    let failing: Vec<&str> = doctor.lines().filter(|line| line.starts_with("FAIL")).collect();
+    assert!(failing.len() == 1 && failing[0].contains("store safety"), "{doctor}");
     assert!(
         doctor.contains("can be written") && !doctor.contains("store user") && !doctor.contains("right@"),
         "{doctor}"

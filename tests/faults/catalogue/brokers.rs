@@ -94,7 +94,7 @@ pub async fn frozen(setup: Setup) -> anyhow::Result<Outcome> {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let noticed = tokio::time::timeout(Duration::from_secs(60), noticed).await.is_ok();
+        let noticed = tokio::time::timeout(Duration::from_mins(1), noticed).await.is_ok();
         node.resume().await;
         if !noticed {
             bail!("nobody noticed that the broker was frozen\n{}", site.logs());
