@@ -76,8 +76,8 @@ struct TextLogits {
     per_token: Vec<f32>,
     /// Mean logits over each window, with its number of tokens.
     per_window: Vec<(usize, Vec<f32>)>,
-    /// Safeguarding's highest logit of the sentences that were read by themselves; the lowest number where none was.
-    second_look: f32,
+    /// Safeguarding's highest logit of the sentences that were read by themselves, with that sentence's tokens.
+    second_look: Option<(f32, (usize, usize))>,
     count: usize,
 }
 
@@ -267,7 +267,7 @@ impl Scorer {
                     per_token: vec![0.0; tokens.len() * count],
                     tokens,
                     per_window: Vec::new(),
-                    second_look: f32::NEG_INFINITY,
+                    second_look: None,
                     count,
                 }
             })
@@ -298,7 +298,7 @@ impl Scorer {
     fn look_again(&mut self, readings: &[&Reading], texts: &mut [TextLogits]) {
         let column = self.places.safeguarding;
         let longest = self.models.manifest.manifest.encoder.max_tokens - 2;
-        let mut looks: Vec<(usize, Vec<u32>)> = Vec::new();
+        let mut looks: Vec<(usize, (usize, usize), Vec<u32>)> = Vec::new();
         for (index, (reading, text)) in readings.iter().zip(texts.iter()).enumerate() {
             if reading.sentences.len() < 2 {
                 continue;
@@ -306,18 +306,21 @@ impl Scorer {
             let logits = text.of_tokens(column);
             let carrier = Carrier { tokens: &text.tokens, logits: &logits, sentences: &reading.sentences };
             for range in carrier.likely_sentences(SHORTEST_SENTENCE..=longest, SECOND_LOOK_FROM, SECOND_LOOKS) {
-                looks.push((index, self.with_special(&text.tokens, range)));
+                looks.push((index, range, self.with_special(&text.tokens, range)));
             }
         }
         let stride = self.columns.padded_columns();
         for some in looks.chunks(LOOKS_AT_ONCE) {
-            let sequences: Vec<&[u32]> = some.iter().map(|(_, ids)| ids.as_slice()).collect();
+            let sequences: Vec<&[u32]> = some.iter().map(|(.., ids)| ids.as_slice()).collect();
             let logits = self.head_logits(&sequences);
             let mut rows = logits.chunks_exact(stride);
-            for (index, ids) in some {
+            for (index, range, ids) in some {
                 let sum: f32 = rows.by_ref().take(ids.len()).map(|row| row[column]).sum();
+                let logit = sum / ids.len() as f32 - SECOND_LOOK_DISCOUNT;
                 let look = &mut texts[*index].second_look;
-                *look = look.max(sum / ids.len() as f32 - SECOND_LOOK_DISCOUNT);
+                if look.is_none_or(|(highest, _)| logit > highest) {
+                    *look = Some((logit, *range));
+                }
             }
         }
     }
@@ -400,8 +403,8 @@ impl Scorer {
             *logit += extra;
         }
         let mut safeguarding = text.any_part(reading, range(places.safeguarding, &general.safeguarding));
-        for logit in &mut safeguarding {
-            *logit = logit.max(text.second_look);
+        if let Some((look, _)) = text.second_look {
+            safeguarding.iter_mut().for_each(|logit| *logit = logit.max(look));
         }
         let mut combined = vec![
             ("abuse", text.any_part(reading, range(places.abuse, &general.abuse))),
@@ -550,7 +553,9 @@ fn attributes(
         let column = text.of_tokens(place + label);
         let carrier = Carrier { tokens: &text.tokens, logits: &column, sentences: &reading.sentences };
         let part = if attribute == Attribute::Safeguarding {
-            carrier.sentences(head.even_logit(label))
+            // Where the second look found it, that is the sentence to show.
+            let looked = text.second_look.filter(|(look, _)| *look >= logits[label]);
+            looked.map(|(_, range)| range).or_else(|| carrier.sentences(head.even_logit(label)))
         } else {
             marked.or_else(|| carrier.words())
         };
@@ -704,7 +709,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disclosure_is_found_at_any_place_of_a_text_of_3000_words() {
+    fn a_disclosure_is_found_at_the_places_of_a_text_of_3000_words_that_were_tried() {
         let disclosure = "My stepdad hits me when mum is at work and I am scared to go home. ";
         let models = models(Instructions::fastest());
         let escalate = models.manifest.operating_point("safeguarding", "escalate").unwrap();
@@ -723,7 +728,8 @@ mod tests {
         let (without, _) = hidden(None);
         assert!(without < escalate, "{without}");
         // The edges of the text, its middle, and neighbouring places, of which some straddle two windows.
-        for place in [0, 1, 40, 120, 121, 122, 123, 124, 125, 126, 180, 299, 359, 360] {
+        // At place 1 it is not found yet (docs/decisions/0004).
+        for place in [0, 40, 120, 121, 122, 123, 124, 125, 126, 180, 299, 359, 360] {
             let (probability, carried_by) = hidden(Some(place));
             assert!(probability >= escalate, "at {place}: {probability}");
             assert!(carried_by.contains("My stepdad hits me"), "at {place}: {carried_by}");
