@@ -404,7 +404,9 @@ impl Scorer {
         }
         let mut safeguarding = text.any_part(reading, range(places.safeguarding, &general.safeguarding));
         if let Some((look, _)) = text.second_look {
-            safeguarding.iter_mut().for_each(|logit| *logit = logit.max(look));
+            for logit in &mut safeguarding {
+                *logit = logit.max(look);
+            }
         }
         let mut combined = vec![
             ("abuse", text.any_part(reading, range(places.abuse, &general.abuse))),

@@ -6,10 +6,11 @@
 //! before it begins. The one to blame is found by its own count, and its neighbours lose
 //! nothing but a little time.
 
-use super::identity::{arrival_key, hash_of};
+use super::identity::{arrival_key, hash_of, judged_hash};
 use super::judging::{Failure, Outcome, judge_and_record};
 use super::ports::{Arrival, Delivery};
 use super::worker::WorkerDeps;
+use crate::domain::comment::Comment;
 
 /// Deliveries that ended with their process, after which a comment is judged alone. One death
 /// is an everyday thing: a restart, a broker that was away.
@@ -21,6 +22,15 @@ const FATAL_TRIALS: u32 = 3;
 /// Whether a delivery is to be judged alone. Only what reaches the engine is.
 pub(super) fn is_suspect(delivery: &Delivery) -> bool {
     delivery.deaths >= SUSPECT_DEATHS && matches!(delivery.arrival, Ok(Arrival::Comment(_)))
+}
+
+/// Whether the judgement is there already: then the process ended for another reason, after it was stored.
+async fn is_judged(deps: &WorkerDeps, comment: &Comment) -> bool {
+    let Some(version) = deps.judge.version(&comment.key.consultation).filter(|_| deps.settings.reuse) else {
+        return false;
+    };
+    let found = deps.store.cached(&version, &[judged_hash(comment)]).await;
+    found.is_ok_and(|found| found.iter().all(Option::is_some))
 }
 
 /// Judges one delivery, or parks it when it has ended too many processes.
@@ -35,7 +45,9 @@ pub(super) async fn judge_alone(deps: &WorkerDeps, delivery: Delivery) -> Outcom
     let id = key.id.to_string();
     let (tag, attempt) = (delivery.tag, delivery.attempt);
     match store.begin_trial(&name).await {
-        Ok(before) if before >= FATAL_TRIALS => outcome.fail_tag(tag, attempt, &Failure::Fatal(before), &id),
+        Ok(before) if before >= FATAL_TRIALS && !is_judged(deps, comment).await => {
+            outcome.fail_tag(tag, attempt, &Failure::Fatal(before), &id);
+        }
         Ok(_) => {
             tracing::warn!(comment.id = id, delivery.deaths = delivery.deaths, "a comment is judged alone");
             outcome = judge_and_record(deps, vec![delivery]).await;
