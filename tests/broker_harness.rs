@@ -4,6 +4,8 @@
 
 #[path = "support/broker/mod.rs"]
 mod broker;
+#[path = "support/control.rs"]
+mod control;
 
 use std::io::ErrorKind;
 use std::path::Path;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/control.rs"]
+mod control;
 #[path = "support/postgres/mod.rs"]
 mod server;
 
@@ -13,9 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use moothall::domain::comment::{Author, Comment, CommentId, CommentKey, ConsultationId, SourceName};
+use moothall::domain::comment::{Comment, CommentId, CommentKey, ConsultationId, SourceName};
 use moothall::domain::decision::Verdict;
-use moothall::domain::reading::Language;
 use moothall::domain::rulebook::PipelineVersion;
 use moothall::domain::{assessment::Assessment, comment};
 use moothall::pipeline::clock::Clock;
@@ -117,32 +118,8 @@ fn judged(id: &str, text: &str, sequence: i64, verdict: Verdict) -> Judged {
         source: SourceName::new("test").unwrap(),
         id: CommentId::new(id).unwrap(),
     };
-    let comment = Comment {
-        key,
-        revision: None,
-        edited_at: None,
-        text: text.to_owned(),
-        posted_at: None,
-        author: Author::default(),
-        url: None,
-        parent_id: None,
-        language: None,
-        groups: BTreeMap::new(),
-    };
-    let assessment = Assessment {
-        verdict,
-        reasons: Vec::new(),
-        attributes: BTreeMap::new(),
-        themes: Some(Vec::new()),
-        stance: None,
-        sentiment: None,
-        tone: None,
-        language: Language::new("en"),
-        pii: Vec::new(),
-        word_count: 1,
-        pipeline_version: PipelineVersion("v1".to_owned()),
-    };
-    Judged { comment, sequence, assessment, trace: None }
+    let assessment = Assessment::bare(verdict, PipelineVersion("v1".to_owned()));
+    Judged { comment: Comment::bare(key, text), sequence, assessment, trace: None }
 }
 
 /// Everything that a store can hold, `count` comments of it.

@@ -5,6 +5,8 @@
 
 #[path = "support/broker/mod.rs"]
 mod broker;
+#[path = "support/control.rs"]
+mod control;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::owners::{self, OwnerLock};
@@ -21,7 +20,7 @@ use crate::pipeline::ports::{
     Arrival, Delivery, Depth, Keep, Lane, ParkedArrival, ParkedWhole, Published, Queue, QueueError, Settlement,
 };
 use crate::sqlite::{Database, queue_error};
-use crate::wire::CommentV1;
+use crate::wire::{CommentV1, traced};
 
 /// Rows of one INSERT: 9 values each stay far below SQLite's 32,766.
 const ROWS_PER_INSERT: usize = 200;
@@ -189,7 +188,8 @@ struct Leased {
 
 impl Leased {
     fn decode(&self) -> Result<Comment, String> {
-        let payload = self.payload.as_deref().ok_or("the payload is missing")?;
+        let row = self.payload.as_deref().ok_or("the payload is missing")?;
+        let payload = traced::parts(row).map_or(row, |(json, _)| json.as_bytes());
         let (Some(consultation), Some(source)) =
             (ConsultationId::new(&self.consultation), SourceName::new(&self.source))
         else {
@@ -202,34 +202,8 @@ impl Leased {
     }
 
     fn trace(&self) -> Option<Trace> {
-        // Most have none; it stands first.
-        let payload = self.payload.as_deref().filter(|payload| payload.starts_with(b"{\"traceparent\""))?;
-        let Traced { traceparent, tracestate } = serde_json::from_slice(payload).ok()?;
-        Trace::read(&traceparent, tracestate.as_deref())
+        traced::parts(self.payload.as_deref()?)?.1
     }
-}
-
-/// A comment as its row keeps it, with the trace that it came in beside its fields.
-fn payload(comment: &Comment, trace: Option<&Trace>) -> Result<String, serde_json::Error> {
-    let comment = CommentV1::from(comment);
-    let Some(trace) = trace else { return serde_json::to_string(&comment) };
-    let traced = Traced { traceparent: trace.parent(), tracestate: trace.state().map(str::to_owned) };
-    serde_json::to_string(&TracedComment { traced, comment })
-}
-
-#[derive(Serialize)]
-struct TracedComment {
-    #[serde(flatten)]
-    traced: Traced,
-    #[serde(flatten)]
-    comment: CommentV1,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Traced {
-    traceparent: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tracestate: Option<String>,
 }
 
 #[async_trait]
@@ -248,8 +222,9 @@ impl Queue for EmbeddedQueue {
         let rows = comments
             .iter()
             .map(|comment| {
-                let payload =
-                    payload(comment, trace).map_err(|error| QueueError::Failed(format!("write payload: {error}")))?;
+                let payload = serde_json::to_string(&CommentV1::from(comment))
+                    .and_then(|json| traced::to_row(json, trace))
+                    .map_err(|error| QueueError::Failed(format!("write payload: {error}")))?;
                 Ok((comment, arrival_key(comment), payload))
             })
             .collect::<Result<Vec<_>, QueueError>>()?;
@@ -476,7 +451,9 @@ impl ParkedRow {
             reason: self.last_error.unwrap_or_default(),
         };
         let lane = if self.lane == Lane::Urgent.key() { Lane::Urgent } else { Lane::Work };
-        Ok(ParkedWhole { arrival, lane, body: self.payload.unwrap_or_default() })
+        let row = self.payload.unwrap_or_default();
+        let body = traced::parts(&row).map(|(json, _)| json.as_bytes().to_vec());
+        Ok(ParkedWhole { arrival, lane, body: body.unwrap_or(row) })
     }
 }
 

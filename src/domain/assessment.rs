@@ -46,6 +46,23 @@ pub struct Assessment {
 }
 
 impl Assessment {
+    /// A verdict and nothing behind it, for doubles of a judge: no reason, no score, no theme, in English.
+    pub fn bare(verdict: Verdict, pipeline_version: PipelineVersion) -> Self {
+        Self {
+            verdict,
+            reasons: Vec::new(),
+            attributes: BTreeMap::new(),
+            themes: Some(Vec::new()),
+            stance: None,
+            sentiment: None,
+            tone: None,
+            language: Language::new("en"),
+            pii: Vec::new(),
+            word_count: 1,
+            pipeline_version,
+        }
+    }
+
     /// Whether readers should see it as off topic.
     pub fn is_off_topic(&self) -> bool {
         self.reasons.iter().any(|reason| reason.key == super::decision::ReasonKey::OFF_TOPIC)

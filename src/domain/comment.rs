@@ -107,3 +107,21 @@ pub struct Comment {
     /// Declared breakdowns: respondent type, age band, ward, by column name.
     pub groups: BTreeMap<String, String>,
 }
+
+impl Comment {
+    /// Words and whose they are by; of the rest nothing is known.
+    pub fn bare(key: CommentKey, text: impl Into<String>) -> Self {
+        Self {
+            key,
+            revision: None,
+            edited_at: None,
+            text: text.into(),
+            posted_at: None,
+            author: Author::default(),
+            url: None,
+            parent_id: None,
+            language: None,
+            groups: BTreeMap::new(),
+        }
+    }
+}

@@ -103,36 +103,22 @@ pub fn rulebook(themes: Option<usize>) -> Rulebook {
 pub fn comment(sequence: i64, text: &str) -> StoredComment {
     let attributes: BTreeMap<Attribute, Probability> =
         Attribute::ALL.into_iter().map(|attribute| (attribute, p(0.02))).collect();
+    let key = CommentKey {
+        consultation: ConsultationId::new("mentoring").unwrap(),
+        source: SourceName::new("web_form").unwrap(),
+        id: CommentId::new(format!("c{sequence}")).unwrap(),
+    };
     StoredComment {
         comment: Comment {
-            key: CommentKey {
-                consultation: ConsultationId::new("mentoring").unwrap(),
-                source: SourceName::new("web_form").unwrap(),
-                id: CommentId::new(format!("c{sequence}")).unwrap(),
-            },
-            revision: None,
-            edited_at: None,
-            text: text.to_owned(),
             posted_at: Some(at("2026-03-04T09:30:00Z")),
             author: Author { id: Some(format!("person-{sequence}")), ..Author::default() },
-            url: None,
-            parent_id: None,
-            language: None,
-            groups: BTreeMap::new(),
+            ..Comment::bare(key, text)
         },
         sequence,
         assessment: Assessment {
-            verdict: Verdict::Accept,
-            reasons: Vec::new(),
             attributes,
-            themes: Some(Vec::new()),
-            stance: None,
-            sentiment: None,
-            tone: None,
-            language: Language::new("en"),
-            pii: Vec::new(),
             word_count: text.split_whitespace().count(),
-            pipeline_version: PipelineVersion("3f9c2b7d10aa".to_owned()),
+            ..Assessment::bare(Verdict::Accept, PipelineVersion("3f9c2b7d10aa".to_owned()))
         },
         acknowledged_at_ms: None,
         withdrawn: false,

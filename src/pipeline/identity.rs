@@ -120,25 +120,15 @@ pub fn is_visible(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::comment::{Author, CommentId, CommentKey, ConsultationId, SourceName};
+    use crate::domain::comment::{CommentId, CommentKey, ConsultationId, SourceName};
 
     fn comment(text: &str) -> Comment {
-        Comment {
-            key: CommentKey {
-                consultation: ConsultationId::new("m").unwrap(),
-                source: SourceName::new("s").unwrap(),
-                id: CommentId::new("1").unwrap(),
-            },
-            revision: None,
-            edited_at: None,
-            text: text.to_owned(),
-            posted_at: None,
-            author: Author::default(),
-            url: None,
-            parent_id: None,
-            language: None,
-            groups: std::collections::BTreeMap::new(),
-        }
+        let key = CommentKey {
+            consultation: ConsultationId::new("m").unwrap(),
+            source: SourceName::new("s").unwrap(),
+            id: CommentId::new("1").unwrap(),
+        };
+        Comment::bare(key, text)
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use sqlx::FromRow;
 
-use super::bodies::body_from_row;
 use crate::pipeline::ports::{Call, OutboxRow, ParkedCall, StoreError, WebhookState};
+use crate::wire::traced;
 
 /// A claimed call with its message.
 #[derive(Debug, FromRow)]
@@ -23,9 +23,27 @@ impl CallRow {
     pub fn call(self) -> Result<Call, StoreError> {
         let Self { no, attempts, event_id, kind, created_at_ms, body, .. } = self;
         let row = body.ok_or_else(|| StoreError::Damaged(format!("message {event_id} has no body")))?;
-        let (body, trace) = body_from_row(row);
+        let (body, trace) = traced::from_row(row);
         Ok(Call { no, attempts: attempts as u32, message: OutboxRow { event_id, kind, body, created_at_ms, trace } })
     }
+}
+
+/// How a call ends, by [`CallEnd`](crate::pipeline::ports::CallEnd). What a target has taken stays taken, whoever
+/// says so; everything else only its claimer may say.
+pub mod end {
+    /// `$1` now, `$2` the call.
+    pub const DELIVERED: &str = "UPDATE webhook_calls SET state = 'delivered', ended_at_ms = $1, last_error = NULL, \
+        lease_owner = NULL, lease_until_ms = NULL WHERE no = $2 AND state <> 'delivered'";
+    /// `$1` when to try again, `$2` why, `$3` the call, `$4` its claimer.
+    pub const AGAIN: &str = "UPDATE webhook_calls SET run_at_ms = $1, last_error = $2, attempts = attempts + 1, \
+        lease_owner = NULL, lease_until_ms = NULL WHERE no = $3 AND state = 'waiting' AND lease_owner = $4";
+    /// `$1` now, `$2` why, `$3` the call, `$4` its claimer.
+    pub const PARKED: &str = "UPDATE webhook_calls SET state = 'parked', ended_at_ms = $1, last_error = $2, \
+        attempts = attempts + 1, lease_owner = NULL, lease_until_ms = NULL \
+        WHERE no = $3 AND state = 'waiting' AND lease_owner = $4";
+    /// `$1` the call, `$2` its claimer.
+    pub const UNTRIED: &str = "UPDATE webhook_calls SET lease_owner = NULL, lease_until_ms = NULL \
+        WHERE no = $1 AND state = 'waiting' AND lease_owner = $2";
 }
 
 /// How a target stands with a kind.

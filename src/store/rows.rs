@@ -27,6 +27,17 @@ pub struct StoredRow {
 }
 
 impl StoredRow {
+    /// Its columns. Others may follow, then [`Self::FROM`] and a condition.
+    pub const SELECT: &str = "SELECT c.sequence, r.comment, a.assessment, d.acknowledged_at_ms, c.withdrawn_at_ms, \
+        COALESCE(d.text_hash = c.text_hash, FALSE) AS escalated, \
+        p.verdict AS decided, p.decided_by, p.decided_at_ms";
+    /// Where they come from.
+    pub const FROM: &str = " FROM comments c JOIN revisions r ON r.no = c.current_revision \
+        JOIN assessments a ON a.no = c.current_assessment \
+        LEFT JOIN disclosures d ON d.comment_no = c.no \
+        LEFT JOIN decisions p ON p.no = (SELECT MAX(q.no) FROM decisions q \
+            WHERE q.comment_no = c.no AND q.text_hash = c.text_hash)";
+
     /// As reports read it.
     pub fn stored(self) -> Result<StoredComment, StoreError> {
         let decided = match (self.decided, self.decided_by, self.decided_at_ms) {
@@ -127,6 +138,13 @@ pub struct DisagreementRow {
 }
 
 impl DisagreementRow {
+    /// Of the consultation `$1`, in the order of the decisions.
+    pub const SELECT: &str = "SELECT c.source, c.id, p.verdict AS decided, p.decided_by, p.decided_at_ms, a.verdict, a.pipeline_version \
+         FROM decisions p JOIN comments c ON c.no = p.comment_no AND c.text_hash = p.text_hash \
+         JOIN assessments a ON a.no = c.current_assessment \
+         WHERE c.consultation = $1 AND a.verdict <> p.verdict AND NOT EXISTS (SELECT 1 FROM decisions q \
+             WHERE q.comment_no = p.comment_no AND q.text_hash = p.text_hash AND q.no > p.no) ORDER BY p.no";
+
     /// As it is shown.
     pub fn disagreement(self, consultation: &ConsultationId) -> Result<Disagreement, StoreError> {
         let (Some(source), Some(id)) = (SourceName::new(self.source), CommentId::new(self.id)) else {

@@ -1,10 +1,13 @@
 //! What a new judgement means for a comment as it stands: pure, the same for every database.
 
+use serde::Serialize;
+
 use crate::domain::comment::CommentKey;
 use crate::domain::decision::Verdict;
 use crate::pipeline::identity::{RevisionOrder, hash_of};
 use crate::pipeline::ports::{Judged, StoreError};
 use crate::wire::event::{AlertV1, AssessedEventV1};
+use crate::wire::traced;
 
 /// The end of the year 9999 in microseconds: a sender's number beyond it is no time,
 /// and must not leave the positions after it without room.
@@ -118,13 +121,19 @@ pub fn result_id(kind: &str, judged: &Judged, arrival: &str, tell: Tell) -> Stri
 
 /// The body of [`COMMENT_ASSESSED`](crate::wire::event::COMMENT_ASSESSED).
 pub fn assessed(judged: &Judged) -> Result<String, StoreError> {
-    serde_json::to_string(&AssessedEventV1::from(judged))
-        .map_err(|error| StoreError::Failed(format!("write message: {error}")))
+    message(&AssessedEventV1::from(judged), judged)
 }
 
 /// The body of [`ALERT_SAFEGUARDING`](crate::wire::event::ALERT_SAFEGUARDING).
-pub fn alert(key: &CommentKey, now_ms: i64) -> Result<String, StoreError> {
+pub fn alert(judged: &Judged, now_ms: i64) -> Result<String, StoreError> {
     let at =
         jiff::Timestamp::from_millisecond(now_ms).map_err(|error| StoreError::Failed(format!("clock: {error}")))?;
-    serde_json::to_string(&AlertV1::new(key, at)).map_err(|error| StoreError::Failed(format!("write alert: {error}")))
+    message(&AlertV1::new(&judged.comment.key, at), judged)
+}
+
+/// A message's body as a row of the outbox keeps it, with the trace that caused it.
+fn message(body: &impl Serialize, cause: &Judged) -> Result<String, StoreError> {
+    serde_json::to_string(body)
+        .and_then(|json| traced::to_row(json, cause.trace.as_ref()))
+        .map_err(|error| StoreError::Failed(format!("write message: {error}")))
 }

@@ -6,6 +6,7 @@
 
 pub mod event;
 pub mod incoming;
+pub mod traced;
 
 use std::collections::BTreeMap;
 

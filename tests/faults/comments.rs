@@ -51,22 +51,12 @@ pub fn comment(id: &str, text: &str) -> Comment {
 
 /// One revision of a comment.
 pub fn revision(id: &str, revision: i64, text: &str) -> Comment {
-    Comment {
-        key: CommentKey {
-            consultation: mentoring(),
-            source: SourceName::new("faults").unwrap(),
-            id: CommentId::new(id).unwrap(),
-        },
-        revision: Some(revision),
-        edited_at: None,
-        text: text.to_owned(),
-        posted_at: None,
-        author: Author::default(),
-        url: None,
-        parent_id: None,
-        language: None,
-        groups: BTreeMap::new(),
-    }
+    let key = CommentKey {
+        consultation: mentoring(),
+        source: SourceName::new("faults").unwrap(),
+        id: CommentId::new(id).unwrap(),
+    };
+    Comment { revision: Some(revision), ..Comment::bare(key, text) }
 }
 
 /// Comments `c{start}` to `c{end}`, each with words of its own; one in fifty is a

@@ -58,17 +58,5 @@ impl Judge for Stub {
 }
 
 fn assessment(verdict: Verdict) -> Assessment {
-    Assessment {
-        verdict,
-        reasons: Vec::new(),
-        attributes: BTreeMap::new(),
-        themes: Some(Vec::new()),
-        stance: None,
-        sentiment: None,
-        tone: None,
-        language: Language::new("en"),
-        pii: Vec::new(),
-        word_count: 30,
-        pipeline_version: PipelineVersion(VERSION.to_owned()),
-    }
+    Assessment::bare(verdict, PipelineVersion(VERSION.to_owned()))
 }

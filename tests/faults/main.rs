@@ -19,6 +19,8 @@ mod broker;
 mod catalogue;
 mod client;
 mod comments;
+#[path = "../support/control.rs"]
+mod control;
 mod judge;
 mod line;
 mod long_run;

@@ -18,7 +18,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRo
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::{Node, Vhost};
-use crate::comments::{Random, comment};
+use crate::comments::{Random, comment, some};
 use crate::line::{BrokerSpec, LineSpec, StoreSpec, open};
 use crate::ports::noted;
 use crate::postgres::{Database, Server};
@@ -377,6 +377,35 @@ impl Site {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Two workers, `count` comments that keep coming, and something done in between, `times` times.
+    pub async fn under_load(
+        self: &Arc<Self>,
+        count: usize,
+        times: usize,
+        mut fault: impl AsyncFnMut() -> anyhow::Result<Instant>,
+    ) -> anyhow::Result<Outcome> {
+        let workers = [self.ready_worker().await?, self.ready_worker().await?];
+        let share = count / (times + 1);
+        self.publish(&some(0..share)).await?;
+        let mut recovery = Longest::default();
+        for time in 1..=times {
+            self.reaches(50).await?;
+            // The sender is in the middle of it.
+            let feeding = self.feed(some(time * share..(time + 1) * share));
+            self.pause(5, 60).await;
+            let at = fault().await?;
+            recovery.add(self.recovery(at).await?);
+            feeding.await??;
+        }
+        let mut outcome = self.account(Expect::default()).await?;
+        outcome.injected = times as u64;
+        outcome.recovery = recovery.0;
+        for worker in workers {
+            worker.stop().await?;
+        }
+        Ok(outcome)
     }
 
     /// How long it takes from `since` until something more is stored. Publishes one more

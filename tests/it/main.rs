@@ -6,6 +6,8 @@ mod api;
 #[path = "../support/broker/mod.rs"]
 mod broker;
 mod contract;
+#[path = "../support/control.rs"]
+mod control;
 mod intake;
 mod model;
 mod pipeline;

@@ -11,7 +11,7 @@ use super::texts::{advertisements, mixed_lengths, texts};
 use super::{Arguments, Failure};
 use crate::app::{LineJudge, Storage, StorePlace};
 use crate::assess::read::{ReadHints, read};
-use crate::domain::comment::{Author, Comment, CommentId, CommentKey, SourceName};
+use crate::domain::comment::{Comment, CommentId, CommentKey, SourceName};
 use crate::domain::reading::Reading;
 use crate::domain::rulebook::Rulebook;
 use crate::engine::{Models, Scorer};
@@ -182,19 +182,6 @@ pub fn comments(texts: &[String], rulebook: &Rulebook) -> Result<Vec<Comment>, F
             id: CommentId::new(index.to_string())?,
         })
     };
-    let comment = |(index, text): (usize, &String)| {
-        Ok(Comment {
-            key: key(index).context("an id")?,
-            revision: None,
-            edited_at: None,
-            text: text.clone(),
-            posted_at: None,
-            author: Author::default(),
-            url: None,
-            parent_id: None,
-            language: None,
-            groups: std::collections::BTreeMap::new(),
-        })
-    };
+    let comment = |(index, text): (usize, &String)| Ok(Comment::bare(key(index).context("an id")?, text));
     texts.iter().enumerate().map(comment).collect()
 }

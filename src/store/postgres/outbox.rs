@@ -4,7 +4,7 @@ use sqlx::postgres::PgConnection;
 
 use super::connection::{PostgresDatabase, store_error};
 use crate::pipeline::ports::{Backlog, OutboxRow, StoreError};
-use crate::store::bodies::body_from_row;
+use crate::wire::traced;
 
 /// Who takes which messages for how long.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ async fn claim(conn: &mut PgConnection, now_ms: i64, claim: Claim<'_>) -> Result
     rows.into_iter()
         .map(|(_, event_id, created_at_ms, body)| {
             let body = body.ok_or_else(|| StoreError::Damaged(format!("message {event_id} has no body")))?;
-            let (body, trace) = body_from_row(body);
+            let (body, trace) = traced::from_row(body);
             Ok(OutboxRow { event_id, kind: claim.kind.to_owned(), body, created_at_ms, trace })
         })
         .collect()

@@ -12,18 +12,8 @@ use crate::store::rows::{DisagreementRow, StoredRow};
 /// Every column of a [`StoredRow`]; `more` is another column with its comma.
 /// A condition follows, then [`page`].
 pub fn stored(more: &str) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new(
-        "SELECT c.sequence, r.comment, a.assessment, d.acknowledged_at_ms, c.withdrawn_at_ms, \
-         COALESCE(d.text_hash = c.text_hash, FALSE) AS escalated, \
-         p.verdict AS decided, p.decided_by, p.decided_at_ms",
-    );
-    query.push(more).push(
-        " FROM comments c JOIN revisions r ON r.no = c.current_revision \
-         JOIN assessments a ON a.no = c.current_assessment \
-         LEFT JOIN disclosures d ON d.comment_no = c.no \
-         LEFT JOIN decisions p ON p.no = (SELECT MAX(q.no) FROM decisions q \
-             WHERE q.comment_no = c.no AND q.text_hash = c.text_hash)",
-    );
+    let mut query = QueryBuilder::new(StoredRow::SELECT);
+    query.push(more).push(StoredRow::FROM);
     query
 }
 
@@ -60,18 +50,11 @@ pub async fn disagreements(
 ) -> Result<Vec<Disagreement>, StoreError> {
     let work = async {
         let mut lease = database.lease().await?;
-        let rows: Vec<DisagreementRow> = sqlx::query_as(
-            "SELECT c.source, c.id, p.verdict AS decided, p.decided_by, p.decided_at_ms, a.verdict, \
-             a.pipeline_version FROM decisions p \
-             JOIN comments c ON c.no = p.comment_no AND c.text_hash = p.text_hash \
-             JOIN assessments a ON a.no = c.current_assessment \
-             WHERE c.consultation = $1 AND a.verdict <> p.verdict AND NOT EXISTS (SELECT 1 FROM decisions q \
-                 WHERE q.comment_no = p.comment_no AND q.text_hash = p.text_hash AND q.no > p.no) ORDER BY p.no",
-        )
-        .bind(kept(consultation.as_str()))
-        .fetch_all(&mut *lease)
-        .await
-        .map_err(store_error)?;
+        let rows: Vec<DisagreementRow> = sqlx::query_as(DisagreementRow::SELECT)
+            .bind(kept(consultation.as_str()))
+            .fetch_all(&mut *lease)
+            .await
+            .map_err(store_error)?;
         lease.well();
         Ok(rows)
     };

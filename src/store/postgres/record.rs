@@ -18,7 +18,6 @@ use crate::domain::decision::{Verdict, standing_verdict};
 use crate::domain::rulebook::PipelineVersion;
 use crate::pipeline::identity::{arrival_key, hash_of, judged_hash, text_hash};
 use crate::pipeline::ports::{Judged, Recorded, StoreError};
-use crate::store::bodies::body_to_row;
 use crate::store::parts::active_key;
 use crate::store::record::{assessment_to_row, comment_to_row};
 use crate::store::standing::{Place, Standing, Tell, alert, assessed, event_id, is_time, result_id, verdict};
@@ -77,7 +76,7 @@ pub fn prepare(judged: &[Judged]) -> Result<Vec<Prepared<'_>>, StoreError> {
                 judged_hash: judged_hash(&one.comment),
                 comment: comment_to_row(&one.comment)?,
                 assessment: assessment_to_row(&one.assessment)?,
-                result: body_to_row(assessed(one)?, one.trace.as_ref())?,
+                result: assessed(one)?,
             })
         })
         .collect()
@@ -226,7 +225,7 @@ async fn store(conn: &mut PgConnection, items: &[&Prepared<'_>], now_ms: i64) ->
             if place == Place::Current { &mut write.disclosures } else { &mut write.overtaken }.push(disclosed);
             // Keyed by the text: a retagging of a text that raised an alert raises no second one.
             let id = event_id(ALERT_SAFEGUARDING, &judged.comment.key, &[&one.text_hash]);
-            let body = body_to_row(alert(&judged.comment.key, now_ms)?, judged.trace.as_ref())?;
+            let body = alert(judged, now_ms)?;
             write.messages.push((id, ALERT_SAFEGUARDING, body));
         }
         if place != Place::Current {

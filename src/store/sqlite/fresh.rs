@@ -14,7 +14,6 @@ use crate::domain::decision::Verdict;
 use crate::pipeline::identity::{arrival_key, judged_hash, text_hash};
 use crate::pipeline::ports::{Judged, StoreError};
 use crate::sqlite::store_error;
-use crate::store::bodies::body_to_row;
 use crate::store::record::{assessment_to_row, comment_to_row};
 use crate::store::standing::{Tell, assessed, is_time, result_id};
 use crate::wire::event::COMMENT_ASSESSED;
@@ -96,7 +95,7 @@ async fn record_chunk(conn: &mut SqliteConnection, chunk: &[&Judged], now_ms: i6
                 arrival: arrival_key(&judged.comment),
                 comment: comment_to_row(&judged.comment)?,
                 assessment: assessment_to_row(&judged.assessment)?,
-                body: body_to_row(assessed(judged)?, judged.trace.as_ref())?,
+                body: assessed(judged)?,
                 judged,
             })
         })

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::pipeline::ports::{Backlog, OutboxRow, StoreError};
 use crate::sqlite::{Database, store_error};
-use crate::store::bodies::body_from_row;
+use crate::wire::traced;
 
 /// Ids of one UPDATE.
 const IDS: usize = 5_000;
@@ -62,7 +62,7 @@ pub async fn sent_then_claim(
         .map(|(no, event_id, created_at_ms)| {
             let body =
                 bodies.remove(&no).ok_or_else(|| StoreError::Damaged(format!("message {event_id} has no body")))?;
-            let (body, trace) = body_from_row(body);
+            let (body, trace) = traced::from_row(body);
             Ok(OutboxRow { event_id, kind: claim.kind.to_owned(), body, created_at_ms, trace })
         })
         .collect()

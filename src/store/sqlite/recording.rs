@@ -10,7 +10,6 @@ use crate::domain::rulebook::PipelineVersion;
 use crate::pipeline::identity::{arrival_key, judged_hash, text_hash};
 use crate::pipeline::ports::{Judged, Recorded, StoreError};
 use crate::sqlite::store_error;
-use crate::store::bodies::body_to_row;
 use crate::store::record::{assessment_to_row, comment_to_row};
 use crate::store::standing::{Place, Standing, Tell, alert, assessed, event_id, result_id, verdict};
 use crate::wire::event::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
@@ -59,7 +58,7 @@ pub async fn record_one(
     if assessment.verdict == Verdict::Escalate {
         let shown = Shown { comment_no: no, revision_no, assessment_no, hash: &hash };
         escalate(tx, &shown, place, now_ms).await?;
-        let body = body_to_row(alert(&comment.key, now_ms)?, judged.trace.as_ref())?;
+        let body = alert(judged, now_ms)?;
         // Keyed by the text: a retagging of a text that raised an alert raises no second one.
         let event_id = event_id(ALERT_SAFEGUARDING, &comment.key, &[&hash]);
         enqueue(tx, ALERT_SAFEGUARDING, &event_id, &body, now_ms).await?;
@@ -84,7 +83,7 @@ pub async fn record_one(
         // What does not stand is told to nobody: a reader of results could act on it.
         if tell != Tell::Nobody && stands == assessment.verdict {
             let event_id = result_id(COMMENT_ASSESSED, judged, &arrival, tell);
-            let body = body_to_row(assessed(judged)?, judged.trace.as_ref())?;
+            let body = assessed(judged)?;
             enqueue(tx, COMMENT_ASSESSED, &event_id, &body, now_ms).await?;
         }
     }

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::SqliteStore;
 use crate::pipeline::ports::{Call, CallEnd, ClaimCalls, ParkedCall, StoreError, WebhookState, Webhooks};
 use crate::sqlite::store_error;
-use crate::store::calls::{CallRow, ParkedCallRow, StateRow};
+use crate::store::calls::{CallRow, ParkedCallRow, StateRow, end};
 
 #[async_trait]
 impl Webhooks for SqliteStore {
@@ -163,36 +163,10 @@ async fn end_one(
     now_ms: i64,
 ) -> Result<(), StoreError> {
     let query = match end {
-        CallEnd::Delivered => sqlx::query(
-            "UPDATE webhook_calls SET state = 'delivered', ended_at_ms = $1, last_error = NULL, \
-             lease_owner = NULL, lease_until_ms = NULL WHERE no = $2 AND state <> 'delivered'",
-        )
-        .bind(now_ms)
-        .bind(no),
-        CallEnd::Again { run_at_ms, why } => sqlx::query(
-            "UPDATE webhook_calls SET run_at_ms = $1, last_error = $2, attempts = attempts + 1, \
-             lease_owner = NULL, lease_until_ms = NULL \
-             WHERE no = $3 AND state = 'waiting' AND lease_owner = $4",
-        )
-        .bind(run_at_ms)
-        .bind(why)
-        .bind(no)
-        .bind(owner),
-        CallEnd::Parked(why) => sqlx::query(
-            "UPDATE webhook_calls SET state = 'parked', ended_at_ms = $1, last_error = $2, \
-             attempts = attempts + 1, lease_owner = NULL, lease_until_ms = NULL \
-             WHERE no = $3 AND state = 'waiting' AND lease_owner = $4",
-        )
-        .bind(now_ms)
-        .bind(why)
-        .bind(no)
-        .bind(owner),
-        CallEnd::Untried => sqlx::query(
-            "UPDATE webhook_calls SET lease_owner = NULL, lease_until_ms = NULL \
-             WHERE no = $1 AND state = 'waiting' AND lease_owner = $2",
-        )
-        .bind(no)
-        .bind(owner),
+        CallEnd::Delivered => sqlx::query(end::DELIVERED).bind(now_ms).bind(no),
+        CallEnd::Again { run_at_ms, why } => sqlx::query(end::AGAIN).bind(run_at_ms).bind(why).bind(no).bind(owner),
+        CallEnd::Parked(why) => sqlx::query(end::PARKED).bind(now_ms).bind(why).bind(no).bind(owner),
+        CallEnd::Untried => sqlx::query(end::UNTRIED).bind(no).bind(owner),
     };
     query.execute(conn).await.map_err(store_error)?;
     Ok(())

@@ -29,32 +29,14 @@ fn node(setup: &Setup) -> anyhow::Result<Node> {
 /// Two workers, comments that keep coming, and something done to the broker in between.
 async fn under_load(
     setup: Setup,
-    times: u64,
+    times: usize,
     mut fault: impl AsyncFnMut(&Arc<Site>, &Node) -> anyhow::Result<Instant>,
 ) -> anyhow::Result<Outcome> {
     let (site, node) = (Site::open(&setup).await?, node(&setup)?);
-    let workers = [site.ready_worker().await?, site.ready_worker().await?];
-    let share = COUNT / (times as usize + 1);
-    site.publish(&some(0..share)).await?;
-    let mut recovery = Longest::default();
-    for time in 0..times as usize {
-        site.reaches(50).await?;
-        // The sender is in the middle of it.
-        let feeding = site.feed(some((time + 1) * share..(time + 2) * share));
-        site.pause(5, 60).await;
-        let at = fault(&site, &node).await?;
-        recovery.add(site.recovery(at).await?);
-        feeding.await??;
-    }
-    let mut outcome = site.account(Expect::default()).await?;
-    outcome.injected = times;
-    outcome.recovery = recovery.0;
+    let mut outcome = site.under_load(COUNT, times, async || fault(&site, &node).await).await?;
     outcome.promise(outcome.parked == 0, "innocents are parked");
     if site.refusals() > 0 {
         outcome.note(format!("the sender tried again {} times", site.refusals()));
-    }
-    for worker in workers {
-        worker.stop().await?;
     }
     Ok(outcome)
 }

@@ -22,30 +22,13 @@ fn database(site: &Site) -> anyhow::Result<Database> {
 /// Two workers, comments that keep coming, and something done to the server in between.
 async fn under_load(
     setup: Setup,
-    times: u64,
+    times: usize,
     mut fault: impl AsyncFnMut(&Arc<Site>, &Database) -> anyhow::Result<Instant>,
 ) -> anyhow::Result<Outcome> {
     let site = Site::open(&setup).await?;
     let database = database(&site)?;
-    let workers = [site.ready_worker().await?, site.ready_worker().await?];
-    let share = COUNT / (times as usize + 1);
-    site.publish(&some(0..share)).await?;
-    let mut recovery = Longest::default();
-    for time in 0..times as usize {
-        site.reaches(50).await?;
-        let feeding = site.feed(some((time + 1) * share..(time + 2) * share));
-        site.pause(5, 60).await;
-        let at = fault(&site, &database).await?;
-        recovery.add(site.recovery(at).await?);
-        feeding.await??;
-    }
-    let mut outcome = site.account(Expect::default()).await?;
-    outcome.injected = times;
-    outcome.recovery = recovery.0;
+    let mut outcome = site.under_load(COUNT, times, async || fault(&site, &database).await).await?;
     outcome.promise(outcome.parked == 0, "a store's fault was counted against comments");
-    for worker in workers {
-        worker.stop().await?;
-    }
     Ok(outcome)
 }
 

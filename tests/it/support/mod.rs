@@ -5,15 +5,13 @@ pub mod judge;
 pub mod postgres;
 pub mod rabbit;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use moothall::broker::embedded::{EmbeddedLimits, EmbeddedQueue};
 use moothall::domain::assessment::Assessment;
-use moothall::domain::comment::{Author, Comment, CommentId, CommentKey, ConsultationId, SourceName};
+use moothall::domain::comment::{Comment, CommentId, CommentKey, ConsultationId, SourceName};
 use moothall::domain::decision::Verdict;
-use moothall::domain::reading::Language;
 use moothall::domain::rulebook::PipelineVersion;
 use moothall::pipeline::clock::{Clock, ManualClock};
 use moothall::pipeline::ports::{Arrival, Delivery, FailedRow, Judged};
@@ -33,18 +31,7 @@ pub fn key(id: &str) -> CommentKey {
 
 /// A comment with no order of its own.
 pub fn comment(id: &str, text: &str) -> Comment {
-    Comment {
-        key: key(id),
-        revision: None,
-        edited_at: None,
-        text: text.to_owned(),
-        posted_at: None,
-        author: Author::default(),
-        url: None,
-        parent_id: None,
-        language: None,
-        groups: BTreeMap::new(),
-    }
+    Comment::bare(key(id), text)
 }
 
 /// A comment with an explicit revision.
@@ -62,19 +49,7 @@ pub fn arrived(delivery: &Delivery) -> &Comment {
 
 /// A judgement that says nothing but its verdict.
 pub fn assessment(verdict: Verdict, version: &str) -> Assessment {
-    Assessment {
-        verdict,
-        reasons: Vec::new(),
-        attributes: BTreeMap::new(),
-        themes: Some(Vec::new()),
-        stance: None,
-        sentiment: None,
-        tone: None,
-        language: Language::new("en"),
-        pii: Vec::new(),
-        word_count: 1,
-        pipeline_version: PipelineVersion(version.to_owned()),
-    }
+    Assessment::bare(verdict, PipelineVersion(version.to_owned()))
 }
 
 /// A judged comment under version `v1`.

@@ -1,6 +1,6 @@
 //! A private, throw-away RabbitMQ for tests, and a proxy that breaks the way to it.
 //!
-//! A test binary takes it in with `#[path = "support/broker/mod.rs"] mod broker;`.
+//! A test binary takes it in with `#[path = "support/broker/mod.rs"] mod broker;`, and `support/control.rs` beside it.
 //! One node serves all tests of a binary ([`Node::shared`]), because a boot takes
 //! seconds; each test has a [`Vhost`] of its own, which takes milliseconds. A test
 //! that kills, freezes or alarms the broker starts one for itself ([`Node::start`]).
@@ -13,12 +13,10 @@
 
 pub mod proxy;
 
+use std::ffi::OsStr;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +24,8 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+
+use crate::control::Control;
 
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
@@ -59,67 +59,6 @@ struct Inner {
     folder: PathBuf,
     port: u16,
     vhosts: AtomicU64,
-}
-
-/// The conversation with `node.sh`: one line out, lines of output and one answer back.
-#[derive(Debug)]
-struct Control {
-    child: Child,
-    /// Taken when the node ends: the end of this input is what ends it.
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
-}
-
-impl Control {
-    fn spawn(folder: &Path, port: u16, certificates: Option<&Path>) -> Self {
-        let mut child = Command::new("bash")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/broker/node.sh"))
-            .arg(folder)
-            .arg(port.to_string())
-            .args(certificates)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // An interrupt from the keyboard is for the test; the node follows when that is gone.
-            .process_group(0)
-            .spawn()
-            .expect("bash runs node.sh");
-        let input = child.stdin.take();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, input, output }
-    }
-
-    /// Reads up to the answer; what was said before it, or what went wrong.
-    fn answer(&mut self, good: &str) -> Result<Vec<String>, String> {
-        let mut said = Vec::new();
-        loop {
-            let mut line = String::new();
-            if self.output.read_line(&mut line).map_err(|error| error.to_string())? == 0 {
-                return Err(format!("node.sh ended\n{}", said.join("\n")));
-            }
-            let line = line.trim_end_matches('\n');
-            if let Some(output) = line.strip_prefix("| ") {
-                said.push(output.to_owned());
-            } else if line == good {
-                return Ok(said);
-            } else {
-                return Err(format!("{line}\n{}", said.join("\n")));
-            }
-        }
-    }
-
-    fn ask(&mut self, line: &str) -> Result<Vec<String>, String> {
-        let input = self.input.as_mut().ok_or("the node has ended")?;
-        writeln!(input, "{line}").map_err(|error| error.to_string())?;
-        self.answer("ok")
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        self.input = None;
-        // It kills and removes, which is done in milliseconds.
-        let _ = self.child.wait();
-    }
 }
 
 /// Ten free ports in a row. They are free now; somebody else may be quicker.
@@ -166,7 +105,12 @@ impl Node {
         for _ in 0..BOOTS {
             let port = free_ports();
             let folder = std::env::temp_dir().join(format!("moothall-rabbitmq-{}-{port}", std::process::id()));
-            let mut control = Control::spawn(&folder, port, certificates);
+            let mut control = {
+                let port = port.to_string();
+                let mut arguments = vec![folder.as_os_str(), OsStr::new(&port)];
+                arguments.extend(certificates.map(Path::as_os_str));
+                Control::spawn("broker/node.sh", &arguments)
+            };
             match control.answer("ready") {
                 Ok(_) => {
                     let inner = Inner {

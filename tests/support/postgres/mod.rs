@@ -1,6 +1,6 @@
 //! A private PostgreSQL server for tests, on loopback and a unix socket only.
 //!
-//! Each test binary takes it in with `#[path = "support/postgres/mod.rs"] mod postgres;`.
+//! Each test binary takes it in with `#[path = "support/postgres/mod.rs"] mod postgres;`, and `support/control.rs` beside it.
 //! One server serves all tests of a binary ([`Server::shared`]), because making one takes
 //! seconds; each test has a [`Database`] of its own. A test that kills, stops or freezes
 //! the server starts one for itself ([`Server::start`]).
@@ -11,18 +11,19 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
+use std::ffi::OsStr;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tokio::sync::OnceCell;
+
+use crate::control::Control;
 
 /// Where Debian keeps the servers, by version.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -47,66 +48,6 @@ struct Inner {
     folder: PathBuf,
     port: u16,
     databases: AtomicU64,
-}
-
-/// The conversation with `server.sh`: one line out, lines of output and one answer back.
-#[derive(Debug)]
-struct Control {
-    child: Child,
-    /// Taken when the server ends: the end of this input is what ends it.
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
-}
-
-impl Control {
-    fn spawn(binaries: &Path, folder: &Path, port: u16) -> Self {
-        let mut child = Command::new("bash")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/postgres/server.sh"))
-            .args([binaries, folder])
-            .arg(port.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // An interrupt from the keyboard is for the test; the server follows when that is gone.
-            .process_group(0)
-            .spawn()
-            .expect("bash runs server.sh");
-        let input = child.stdin.take();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, input, output }
-    }
-
-    /// Reads up to the answer; what was said before it, or what went wrong.
-    fn answer(&mut self, good: &str) -> Result<Vec<String>, String> {
-        let mut said = Vec::new();
-        loop {
-            let mut line = String::new();
-            if self.output.read_line(&mut line).map_err(|error| error.to_string())? == 0 {
-                return Err(format!("server.sh ended\n{}", said.join("\n")));
-            }
-            let line = line.trim_end_matches('\n');
-            if let Some(output) = line.strip_prefix("| ") {
-                said.push(output.to_owned());
-            } else if line == good {
-                return Ok(said);
-            } else {
-                return Err(format!("{line}\n{}", said.join("\n")));
-            }
-        }
-    }
-
-    fn ask(&mut self, line: &str) -> Result<Vec<String>, String> {
-        let input = self.input.as_mut().ok_or("the server has ended")?;
-        writeln!(input, "{line}").map_err(|error| error.to_string())?;
-        self.answer("ok")
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        self.input = None;
-        // It kills and removes, which is done in milliseconds.
-        let _ = self.child.wait();
-    }
 }
 
 /// The newest server that is installed.
@@ -154,7 +95,10 @@ impl Server {
         for _ in 0..STARTS {
             let port = free_port();
             let folder = std::env::temp_dir().join(format!("moothall-postgres-{}-{port}", std::process::id()));
-            let mut control = Control::spawn(&binaries, &folder, port);
+            let mut control = Control::spawn(
+                "postgres/server.sh",
+                &[binaries.as_os_str(), folder.as_os_str(), OsStr::new(&port.to_string())],
+            );
             match control.answer("ready") {
                 Ok(_) => {
                     let control = Mutex::new(control);
