@@ -139,7 +139,7 @@ def metrics_of(name, figures):
         while "__" in key:
             key = key.replace("__", "_")
         lower = "lower is better" in r["what"]
-        out[key] = {"value": r["value"], "low": r["low"], "high": r["high"], "n": r["n"], "baseline": r["baseline"],
+        out[key] = {"measure": r["what"], "value": r["value"], "low": r["low"], "high": r["high"], "n": r["n"], "baseline": r["baseline"],
                     "beats_baseline": bool(r["difference_high"] < 0 if lower else r["beats_baseline"])}
     for label, value, n, _ in figures["calibration"]:
         if label == name or label in MULTILABEL.get(name, []):

@@ -128,7 +128,9 @@ fn reliability(manifest: &ManifestFile, rulebook: &Rulebook) -> Vec<Reliability>
             },
         });
     }
-    for head in &manifest.manifest.head {
+    // With a codebook opinion is attitude, and nothing in the report rests on the general mood.
+    let rests_on = |head: &str| head != "polarity" || rulebook.codebook.is_none();
+    for head in manifest.manifest.head.iter().filter(|head| rests_on(&head.name)) {
         for (name, metric) in &head.metrics {
             let number = |key: &str| {
                 metric.get(key).and_then(|value| value.as_float().or_else(|| value.as_integer().map(|n| n as f64)))
@@ -137,8 +139,9 @@ fn reliability(manifest: &ManifestFile, rulebook: &Rulebook) -> Vec<Reliability>
             if name.ends_with("_ece") {
                 continue;
             }
+            let measure = metric.get("measure").and_then(|value| value.as_str()).unwrap_or(name);
             notes.push(Reliability {
-                name: format!("{}: {}", head.name.replace('_', " "), name.replace('_', " ")),
+                name: format!("{}: {}", head.name.replace('_', " "), measure.replace('_', " ")),
                 figure,
                 interval: number("low").zip(number("high")),
                 n: number("n").unwrap_or(0.0) as u64,

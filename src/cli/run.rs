@@ -147,8 +147,8 @@ impl Reporter {
             match self.turn(last.as_ref()).await {
                 Ok(None) => {}
                 Ok(seen) => last = seen,
-                Err(error) => tracing::error!(
-                    error = format!("{error:?}"),
+                Err(failure) => tracing::error!(
+                    error = format!("{:#}", failure.into_error()),
                     "the report could not be written; the earlier one stands"
                 ),
             }

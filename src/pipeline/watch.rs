@@ -36,9 +36,15 @@ pub async fn run(
                 "the machine's clock was set; what waits for its time comes sooner or later by as much"
             );
         }
-        look(&*queue, &*store, &pulse, &clock).await;
-        same_rulebook(&*store, &rulebook, &pulse).await;
-        shutdown.sleep(EVERY).await;
+        let looking = async {
+            look(&*queue, &*store, &pulse, &clock).await;
+            same_rulebook(&*store, &rulebook, &pulse).await;
+        };
+        // It only reads: a store that answers nobody must not hold up the end of the process.
+        tokio::select! {
+            () = looking => shutdown.sleep(EVERY).await,
+            () = shutdown.stop_intake.cancelled() => break,
+        }
     }
 }
 

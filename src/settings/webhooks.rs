@@ -100,15 +100,16 @@ fn target(
     });
     let url = keys.required_text("url").map(Secret);
     let mut kinds = Vec::new();
-    for kind in keys.texts("kinds") {
+    let given = keys.texts("kinds");
+    if given.is_empty() {
+        keys.wrong("kinds", format!("must name one or more of {}", KINDS.join(", ")));
+    }
+    for kind in given {
         match KINDS.into_iter().find(|known| *known == kind) {
             Some(known) if !kinds.contains(&known) => kinds.push(known),
             Some(_) => {}
             None => keys.wrong("kinds", format!("holds `{kind}`, must be of {}", KINDS.join(", "))),
         }
-    }
-    if kinds.is_empty() {
-        keys.wrong("kinds", format!("must name one or more of {}", KINDS.join(", ")));
     }
     let secret_file = keys.text("secret_file").filter(|text| !text.is_empty()).map(PathBuf::from);
     let ca_file = keys.text("ca_file").filter(|text| !text.is_empty()).map(PathBuf::from);
