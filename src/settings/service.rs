@@ -114,16 +114,16 @@ impl Settings {
             keys.wrong("client_header", "must be a header's name such as x-forwarded-for");
         }
         keys.finish();
-        let mut one_path = |name: &str, key: &str| {
+        let mut one_text = |name: &str, key: &str| {
             let table = section(name);
             let mut keys = Keys::new(&table, file, name, problems);
-            let found = path(keys.text(key));
+            let found = keys.text(key).filter(|text| !text.is_empty());
             keys.finish();
             found
         };
-        let models_folder = one_path("models", "folder");
-        let consultations_folder = one_path("consultations", "folder");
-        let otlp_url = one_path("tracing", "otlp_url").map(|url| url.to_string_lossy().into_owned());
+        let models_folder = one_text("models", "folder").map(PathBuf::from);
+        let consultations_folder = one_text("consultations", "folder").map(PathBuf::from);
+        let otlp_url = one_text("tracing", "otlp_url");
 
         let (engine, cheap_first) = read_engine(&section("engine"), file, problems);
         let store = StoreSettings::read(&section("store"), file, problems);
