@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -445,6 +446,21 @@ fn a_webhook_is_checked_pinged_and_removed() {
     let (code, said) = run(&["webhook", "ping"], Some(secret));
     assert!(code == 1 && said.contains("FAIL  site  127.0.0.1") && said.contains("cannot be reached"), "{said}");
     let out = out.to_str().unwrap();
+    let (code, said) = run(&["doctor", "--out", out], Some(secret));
+    assert!(code == 1 && said.contains("FAIL  webhook       site: 127.0.0.1"), "{said}");
+    assert!(said.contains("moothall webhook ping site"), "{said}");
+    // A target that knows no HEAD is there all the same.
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = [0; 512];
+        let read = stream.read(&mut line).unwrap();
+        stream.write_all(b"HTTP/1.1 405 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+        String::from_utf8_lossy(&line[..read]).into_owned()
+    });
+    let (code, said) = run(&["doctor", "--out", out], Some(secret));
+    assert!(code == 0 && said.contains("ok    webhook       site: 127.0.0.1"), "{said}");
+    assert!(asked.join().unwrap().starts_with(&format!("HEAD /{PASSWORD} ")));
     let (code, said) = run(&["webhook", "status", "--out", out], Some(secret));
     assert!(code == 0 && said.contains("nobody is told"), "{said}");
     let (code, said) = run(&["webhook", "remove", "elsewhere", "--yes", "--out", out], Some(secret));

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "support/control.rs"]
 mod control;
 #[path = "support/postgres/mod.rs"]
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use authority::Authority;
 use moothall::domain::comment::{Comment, CommentId, CommentKey, ConsultationId, SourceName};
 use moothall::domain::decision::Verdict;
 use moothall::domain::rulebook::PipelineVersion;
@@ -493,4 +496,75 @@ async fn a_service_that_is_turned_away_says_why_and_ends() {
     assert!(said.contains("turned_away@127.0.0.1") && !said.contains("s3cret"), "{said}");
     let (code, said) = site.run(&["doctor"]);
     assert!(code == 1 && said.contains("FAIL  store") && said.contains("check user, password"), "{said}");
+}
+
+/// Writes one of the server's own files, by the server.
+async fn write(server: &Server, name: &str, text: &str) {
+    let program = format!("umask 077 && cat > {name}");
+    let lines = format!("SELECT unnest(string_to_array('{}', E'\\n'))", text.trim_end());
+    server.run("postgres", &format!("COPY ({lines}) TO PROGRAM '{program}'")).await;
+}
+
+#[tokio::test]
+async fn the_server_and_its_client_show_who_they_are() {
+    let server = Server::start().await;
+    let (ours, other) = (Authority::new("ours"), Authority::new("another"));
+    let (certificate, key) = ours.sign(&["127.0.0.1"], false);
+    write(&server, "server.crt", &certificate).await;
+    write(&server, "server.key", &key).await;
+    write(&server, "clients.crt", &ours.pem).await;
+    let users = "local all app trust\nhostssl all council 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n\
+                 host all app 127.0.0.1/32 trust";
+    write(&server, "pg_hba.conf", users).await;
+    server.run("postgres", "CREATE ROLE council LOGIN PASSWORD 'right'").await;
+    for setting in ["ssl_ca_file = 'clients.crt'", "ssl = on"] {
+        server.run("postgres", &format!("ALTER SYSTEM SET {setting}")).await;
+    }
+    server.run("postgres", "SELECT pg_reload_conf()").await;
+    let database = server.database().await;
+    database.run("GRANT ALL ON SCHEMA public TO council").await;
+
+    let (client, client_key) = ours.sign(&["council"], false);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let (ca, stranger) = (file("ca.pem", &ours.pem), file("stranger.pem", &other.pem));
+    let (client, client_key) = (file("client.pem", &client), file("client.key", &client_key));
+    let address = |host: &str, mode: &str| {
+        format!("postgres://council:right@{host}:{}/{}?sslmode={mode}", server.port(), database.name)
+    };
+    let run = |url: String, ca: &Path, with_client: bool, arguments: &[&str]| {
+        let site = Site::new(Some(url));
+        let mut command = site.command(arguments);
+        command.env("MOOTHALL_STORE_CA_FILE", ca);
+        if with_client {
+            command.env("MOOTHALL_STORE_CLIENT_CERT_FILE", &client).env("MOOTHALL_STORE_CLIENT_KEY_FILE", &client_key);
+        }
+        let output = command.output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(!said.contains("right@"), "{said}");
+        (output.status.code().unwrap(), said)
+    };
+    // The reload is not waited for by those who ask for it.
+    let ready = async || run(address("127.0.0.1", "verify-full"), &ca, true, &["migrate"]).0 == 0;
+    until("both are shown and believed", ready, || run(address("127.0.0.1", "verify-full"), &ca, true, &["migrate"]).1)
+        .await;
+    let (_, said) = run(address("127.0.0.1", "verify-full"), &ca, true, &["doctor"]);
+    assert!(said.contains("can be written"), "{said}");
+
+    for (what, url, ca, with_client, wanted) in [
+        ("another authority", address("127.0.0.1", "verify-full"), &stranger, true, "UnknownIssuer"),
+        ("another name", address("localhost", "verify-full"), &ca, true, "not valid for name"),
+        ("no client", address("127.0.0.1", "verify-full"), &ca, false, "certificate"),
+        ("in the clear", address("127.0.0.1", "disable"), &ca, true, "no encryption"),
+    ] {
+        let started = Instant::now();
+        let (code, said) = run(url, ca, with_client, &["doctor"]);
+        assert!(code == 1 && said.contains("FAIL  store") && said.contains(wanted), "{what}: {said}");
+        assert!(said.contains("check user, password, database and certificate"), "{what}: {said}");
+        assert!(started.elapsed() < Duration::from_secs(8), "{what} was waited for: {said}");
+    }
 }

@@ -1,6 +1,7 @@
 //! `moothall doctor`: everything that work needs, looked at once, with what to do next.
 
 mod store;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ const BROKER_CALLS: u32 = 6;
 #[derive(Debug, Args)]
 #[command(
     after_help = "One line for each check: ok, warn, or FAIL, and what to do next. Nothing is judged or sent but a\n\
-    probe that the broker drops after a second. Exchanges and queues that are missing are made, as a\n\
+    probe that the broker drops after a second; webhooks are asked whether they are there (HEAD). Exchanges and queues that are missing are made, as a\n\
     worker's start makes them (rabbitmq.topology = \"check\" makes none); a store's schema is brought up.\n\n\
     Exit status: 0 nothing FAILs, 1 something does, 2 wrong usage or settings."
 )]
@@ -63,6 +64,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<ExitCode, Failure> 
         if let Some(config) = &config {
             check_broker(config, limit, &mut checks).await;
         }
+        webhooks::look(&settings, &mut checks).await;
         Ok(())
     })?;
     println!("{}", if arguments.json { checks.json().to_string() } else { checks.text() });

@@ -115,12 +115,13 @@ async fn open(place: &Place, settings: &Settings) -> Result<Arc<dyn Store>, Fail
     Ok(app::open_store(&place).await?)
 }
 
-fn is_set(settings: &Settings, target: &str) -> bool {
+/// Whether the settings name this target.
+pub fn is_set(settings: &Settings, target: &str) -> bool {
     settings.webhooks.targets.iter().any(|set| set.name == target)
 }
 
 /// What a person should do about a target.
-fn advice(state: &WebhookState, set: bool) -> Option<String> {
+pub fn advice(state: &WebhookState, set: bool) -> Option<String> {
     let WebhookState { target, waiting, parked, subscribed, .. } = state;
     if !set && (*subscribed || *waiting > 0) {
         return Some(format!(

@@ -25,6 +25,10 @@ const ROW_BLOCK: usize = 192;
 /// Columns of the widest panel.
 const WIDEST: usize = 32;
 
+/// Rows of a panel that are asked for before they are needed: a panel is larger than the first-level cache, and
+/// processors do not guess soon enough that it is read from end to end.
+const AHEAD: usize = 8;
+
 /// Which instructions the matrix product uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
@@ -324,6 +328,8 @@ impl Tile {
             let mut panel = self.panel;
             for step in 0..self.depth {
                 let columns = [V::load(panel), V::load(panel.add(V::LANES))];
+                // It may lie behind the panel's end: nothing is read there.
+                V::fetch_ahead(panel.wrapping_add(AHEAD * 2 * V::LANES));
                 panel = panel.add(2 * V::LANES);
                 for (row, sum) in sums.iter_mut().enumerate() {
                     let value = V::splat(*self.left.add(row * self.left_stride + step));
@@ -407,6 +413,8 @@ trait Vector: Copy {
     /// # Safety
     /// The processor has the instructions.
     unsafe fn times_plus(self, factor: Self, sum: Self) -> Self;
+    /// Asks for the two vectors from here on to be brought near. Any address will do.
+    fn fetch_ahead(_from: *const f32) {}
 }
 
 /// Eight floats that the compiler fits into what the processor has.
@@ -446,11 +454,11 @@ impl Vector for Plain {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
-    /// The four methods by their intrinsics, whose only demands are those of the trait.
+    /// The methods by their intrinsics, whose only demands are those of the trait.
     macro_rules! vector {
         ($vector:ty, $lanes:literal, $load:ident, $store:ident, $splat:ident, $times_plus:ident) => {
             impl super::Vector for $vector {
@@ -478,6 +486,15 @@ mod x86 {
                 unsafe fn times_plus(self, factor: Self, sum: Self) -> Self {
                     // SAFETY: as above.
                     unsafe { $times_plus(self, factor, sum) }
+                }
+
+                #[inline(always)]
+                fn fetch_ahead(from: *const f32) {
+                    // A cache line holds 16 floats.
+                    for line in (0..2 * Self::LANES).step_by(16) {
+                        // SAFETY: every x86-64 has the instruction, and no address makes it fail.
+                        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line).cast()) };
+                    }
                 }
             }
         };

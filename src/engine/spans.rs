@@ -11,6 +11,9 @@ use super::windows::Token;
 use crate::domain::score::Span;
 use crate::pipeline::ports::EngineError;
 
+/// Tokens that stand for the strongest words of a sentence.
+const STRONGEST: usize = 3;
+
 /// One direction in the token vectors, learnt from words that people marked as what makes a
 /// comment toxic. A head's own contributions say which words move it, and around an insult
 /// those are often its neighbours; this says which words people would point at.
@@ -95,7 +98,8 @@ impl Carrier<'_> {
             .reduce(f32::max)
     }
 
-    /// The sentences of `lengths` tokens whose mean logit reaches `from`, likeliest first, at most `most`, as token ranges.
+    /// The sentences of `lengths` tokens whose mean logit reaches `from`, those with the strongest words first, at
+    /// most `most`, as token ranges. What is said around a sentence pulls its mean down, its strongest words hardly.
     pub fn likely_sentences(
         &self,
         lengths: std::ops::RangeInclusive<usize>,
@@ -105,14 +109,21 @@ impl Carrier<'_> {
         let mut likely: Vec<((usize, usize), f32)> = self
             .sentence_tokens()
             .into_iter()
-            .filter(|(start, end)| lengths.contains(&(end - start)))
-            .map(|range| (range, self.mean(range)))
-            .filter(|(_, logit)| *logit >= from)
+            .filter(|range| lengths.contains(&(range.1 - range.0)) && self.mean(*range) >= from)
+            .map(|range| (range, self.strongest(range)))
             .collect();
         // Stable: of equal ones the earlier stays first, whoever else is in the batch.
         likely.sort_by(|a, b| b.1.total_cmp(&a.1));
         likely.truncate(most);
         likely.into_iter().map(|(range, _)| range).collect()
+    }
+
+    /// The mean of the highest logits of a range.
+    fn strongest(&self, (start, end): (usize, usize)) -> f32 {
+        let mut logits = self.logits[start..end].to_vec();
+        logits.sort_by(|a, b| b.total_cmp(a));
+        logits.truncate(STRONGEST);
+        logits.iter().sum::<f32>() / logits.len().max(1) as f32
     }
 
     /// Whole sentences: the one with the highest mean logit, and its neighbours
@@ -248,6 +259,18 @@ mod tests {
         assert_eq!(check(&[1.0, -1.0, 2.0, -9.0, 2.0, -1.0, 3.5], 0.0), Some((2, 5)));
         assert_eq!(check(&[1.0, -1.0, 0.5, -9.0, 0.5, -1.0, 3.5], 0.0), Some((6, 7)));
         assert_eq!(check(&[-4.0, -3.0, -2.0, -1.0, -5.0, -6.0, -7.0], 0.0), Some((2, 4)), "none reaches the mark");
+    }
+
+    #[test]
+    fn a_sentence_with_strong_words_comes_before_one_that_is_likelier_as_a_whole() {
+        let tokens = tokens(13);
+        let sentences = [Span { start: 0, end: 15 }, Span { start: 15, end: 30 }, Span { start: 30, end: 39 }];
+        let logits = [-2.0, -2.0, -2.0, -2.0, -2.0, 2.0, 2.0, 2.0, -12.0, -12.0, -1.0, -1.0, -7.0];
+        let carrier = Carrier { tokens: &tokens, logits: &logits, sentences: &sentences };
+        assert_eq!(carrier.likely_sentences(1..=5, -9.0, 9), [(5, 10), (0, 5), (10, 13)]);
+        assert_eq!(carrier.likely_sentences(1..=5, -9.0, 1), [(5, 10)]);
+        assert_eq!(carrier.likely_sentences(1..=5, -2.5, 9), [(0, 5)], "the mean is the gate");
+        assert_eq!(carrier.likely_sentences(1..=4, -9.0, 9), [(10, 13)]);
     }
 
     #[test]

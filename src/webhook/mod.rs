@@ -112,6 +112,15 @@ impl HttpCaller {
         &self.target
     }
 
+    /// Asks whether the target is there: any answer will do, since many know no HEAD. Tells it nothing.
+    ///
+    /// # Errors
+    /// What stood in the way, without the address.
+    pub async fn reach(&self) -> Result<(), CallError> {
+        let asked = self.client.head(self.target.url.clone()).send();
+        asked.await.map(|_| ()).map_err(|error| failed(&trouble(&error), None))
+    }
+
     async fn post(&self, message: &OutboxRow) -> Result<Response, CallError> {
         let Target { url, secrets, origin, .. } = &self.target;
         // It cannot have been written by us, and harms no other.

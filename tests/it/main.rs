@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 
 mod api;
+#[path = "../support/authority.rs"]
+mod authority;
 #[path = "../support/broker/mod.rs"]
 mod broker;
 mod contract;

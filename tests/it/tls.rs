@@ -11,46 +11,17 @@ use moothall::broker::rabbitmq::{BrokerError, RabbitConfig, RabbitQueue, Tls, Tl
 use moothall::pipeline::clock::Clock;
 use moothall::pipeline::ports::Queue;
 use moothall::pipeline::pulse::Pulse;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
+use crate::authority::Authority;
 use crate::broker::Node;
 use crate::support::comment;
 use crate::support::rabbit::config;
 
 /// Long before any time limit of the connection would end the wait.
 const AT_ONCE: Duration = Duration::from_secs(5);
-
-/// An authority that signs what it is asked to.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
-
-    /// A certificate for these names and its key, as PEM.
-    fn sign(&self, names: &[&str], expired: bool) -> (String, String) {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        if expired {
-            params.not_before = date_time_ymd(2020, 1, 1);
-            params.not_after = date_time_ymd(2021, 1, 1);
-        }
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-}
 
 /// A broker that speaks AMQPS, and everything that somebody needs to talk to it.
 struct Site {

@@ -9,9 +9,10 @@ use super::{Checks, shown};
 use crate::app::{Storage, StorePlace, open_store};
 use crate::cli::output::quoted;
 use crate::cli::queue::age;
+use crate::cli::webhook;
 use crate::domain::comment::ConsultationId;
 use crate::domain::rulebook::Rulebook;
-use crate::pipeline::ports::{Depth, StoreError};
+use crate::pipeline::ports::{Depth, StoreError, WebhookState};
 use crate::settings::Settings;
 use crate::sqlite;
 use crate::store::postgres::{PostgresConfig, PostgresDatabase};
@@ -222,6 +223,12 @@ impl StoreCheck<'_> {
             );
         } else {
             checks.ok("disclosures", "none waits for a person");
+        }
+        for state in self.in_time(store.webhook_states()).await? {
+            if let Some(advice) = webhook::advice(&state, webhook::is_set(self.settings, &state.target)) {
+                let WebhookState { target, kind, waiting, parked, .. } = &state;
+                checks.warn("webhook", format!("{target} ({kind}): {waiting} waiting, {parked} given up on"), advice);
+            }
         }
         Ok(())
     }

@@ -289,6 +289,10 @@ impl Drop for Lease {
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
 pub fn store_error(error: sqlx::Error) -> StoreError {
     match &error {
+        // A certificate that one side does not believe does not get better by waiting.
+        sqlx::Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            StoreError::Refused(error.to_string())
+        }
         sqlx::Error::Io(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use moothall::broker::rabbitmq::RabbitQueue;
 use moothall::pipeline::clock::Clock;
@@ -247,6 +248,13 @@ pub async fn results_full(setup: Setup) -> anyhow::Result<Outcome> {
     let site = Site::open(&setup).await?;
     policy(&site, "moothall.results", json!({"max-length": 50})).await?;
     site.sink.reads(false);
+    // A reader that leaves still holds what was on its way to it, and that does not count towards the length.
+    let client = Client::new(&site.vhost()?.url()).await?;
+    for queue in ["moothall.results", "moothall.alerts"] {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let asked = || client.channel.queue_declare(queue.into(), passive, FieldTable::default());
+        site.until("nobody reads", async || Ok(asked().await?.consumer_count() == 0)).await?;
+    }
     let worker = site.ready_worker().await?;
     site.publish(&some(0..400)).await?;
     site.reaches(400).await?;
