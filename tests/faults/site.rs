@@ -440,14 +440,16 @@ impl Site {
     pub async fn places(&self) -> anyhow::Result<Places> {
         if let Some(vhost) = &self.vhost {
             // The broker first: what goes on to the store meanwhile is counted twice, and nothing is missed.
-            let mut on_the_broker = 0;
+            let (mut queued, mut parked) = (0, 0);
             for (name, ready, out) in vhost.try_all_queue_totals().await.context("the broker does not count")? {
-                if ["moothall.work", "moothall.urgent", "moothall.parked"].iter().any(|lane| name.starts_with(lane)) {
-                    on_the_broker += ready + out;
+                if name.starts_with("moothall.parked") {
+                    parked += ready + out;
+                } else if name.starts_with("moothall.work") || name.starts_with("moothall.urgent") {
+                    queued += ready + out;
                 }
             }
             let stored = self.stored().await?.committed();
-            return Ok(Places { received: None, queued: on_the_broker, parked: 0, stored });
+            return Ok(Places { received: None, queued, parked, stored });
         }
         let row: (i64, i64, i64, i64) = self.counts.row(
             "SELECT (SELECT count(*) FROM queue), \
@@ -594,9 +596,10 @@ impl Site {
 pub struct Places {
     /// What the queue has seen, where it remembers.
     received: Option<u64>,
-    /// In the queue and not stored; on a broker parked ones too.
+    /// In the queue and not stored.
     queued: u64,
-    parked: u64,
+    /// Given up on.
+    pub parked: u64,
     stored: u64,
 }
 
