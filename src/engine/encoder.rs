@@ -6,6 +6,7 @@
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
@@ -79,23 +80,40 @@ impl Reader<'_> {
         EngineError::Models { path: self.file.clone(), problem }
     }
 
-    /// A tensor of exactly this many numbers, as `f32`.
-    fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, EngineError> {
+    /// A tensor of exactly this shape.
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>, EngineError> {
         let tensor = self.tensors.tensor(name).map_err(|_| self.bad(format!("tensor `{name}` is missing")))?;
         if tensor.shape() != shape {
             return Err(self.bad(format!("tensor `{name}` has shape {:?}, not {shape:?}", tensor.shape())));
         }
-        let floats: Vec<f32> = match tensor.dtype() {
+        Ok(tensor)
+    }
+
+    /// A tensor of exactly this shape, as `f32`.
+    fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, EngineError> {
+        let tensor = self.tensor(name, shape)?;
+        let floats = match tensor.dtype() {
             Dtype::F32 => tensor.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-            Dtype::F16 => {
-                tensor.data().as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect()
-            }
+            Dtype::F16 => halves(tensor.data()).to_f32_vec(),
             other => return Err(self.bad(format!("tensor `{name}` holds {other:?}, not F16 or F32"))),
         };
         if floats.iter().any(|number| !number.is_finite()) {
             return Err(self.bad(format!("tensor `{name}` holds a number that is not finite")));
         }
         Ok(floats)
+    }
+
+    /// A tensor of exactly this shape in half precision.
+    fn halves(&self, name: &str, shape: &[usize]) -> Result<Vec<f16>, EngineError> {
+        let tensor = self.tensor(name, shape)?;
+        if tensor.dtype() != Dtype::F16 {
+            return Ok(self.floats(name, shape)?.iter().map(|number| f16::from_f32(*number)).collect());
+        }
+        let halves = halves(tensor.data());
+        if halves.iter().any(|number| !number.is_finite()) {
+            return Err(self.bad(format!("tensor `{name}` holds a number that is not finite")));
+        }
+        Ok(halves)
     }
 
     fn norm(&self, name: &str, width: usize) -> Result<Norm, EngineError> {
@@ -118,6 +136,10 @@ impl Reader<'_> {
         weight.fill_transposed(&rows, depth, depth, bias.len());
         Ok(Dense { weight, bias })
     }
+}
+
+fn halves(bytes: &[u8]) -> Vec<f16> {
+    bytes.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes)).collect()
 }
 
 impl Weights {
@@ -143,11 +165,7 @@ impl Weights {
         let tensors =
             SafeTensors::deserialize(bytes).map_err(|error| bad(format!("not a safetensors file: {error}")))?;
         let reader = Reader { tensors, file: file.to_owned(), path };
-        let words = reader
-            .floats("bert.embeddings.word_embeddings.weight", &[config.vocab_size, width])?
-            .iter()
-            .map(|number| f16::from_f32(*number))
-            .collect();
+        let words = reader.halves("bert.embeddings.word_embeddings.weight", &[config.vocab_size, width])?;
         let mut positions =
             reader.floats("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings, width])?;
         let kind = reader.floats("bert.embeddings.token_type_embeddings.weight", &[2, width])?;
@@ -158,23 +176,31 @@ impl Weights {
         }
         // Attention divides by the square root of a head's width: the queries do so beforehand.
         let scale = 1.0 / ((width / heads) as f32).sqrt();
-        let layers = (0..config.num_hidden_layers)
-            .map(|index| {
-                let layer = format!("bert.encoder.layer.{index}");
-                let own = [("query", scale), ("key", 1.0), ("value", 1.0)]
-                    .map(|(part, factor)| (format!("{layer}.attention.self.{part}"), factor));
-                let plain = |name: &str| [(format!("{layer}.{name}"), 1.0)];
-                let wide = config.intermediate_size;
-                Ok(Layer {
-                    attention: reader.dense(&own, width, width)?,
-                    attention_out: reader.dense(&plain("attention.output.dense"), width, width)?,
-                    attention_norm: reader.norm(&format!("{layer}.attention.output.LayerNorm"), width)?,
-                    widen: reader.dense(&plain("intermediate.dense"), width, wide)?,
-                    narrow: reader.dense(&plain("output.dense"), wide, width)?,
-                    out_norm: reader.norm(&format!("{layer}.output.LayerNorm"), width)?,
-                })
+        let read_layer = &|index: usize| -> Result<Layer, EngineError> {
+            let layer = format!("bert.encoder.layer.{index}");
+            let own = [("query", scale), ("key", 1.0), ("value", 1.0)]
+                .map(|(part, factor)| (format!("{layer}.attention.self.{part}"), factor));
+            let plain = |name: &str| [(format!("{layer}.{name}"), 1.0)];
+            let wide = config.intermediate_size;
+            Ok(Layer {
+                attention: reader.dense(&own, width, width)?,
+                attention_out: reader.dense(&plain("attention.output.dense"), width, width)?,
+                attention_norm: reader.norm(&format!("{layer}.attention.output.LayerNorm"), width)?,
+                widen: reader.dense(&plain("intermediate.dense"), width, wide)?,
+                narrow: reader.dense(&plain("output.dense"), wide, width)?,
+                out_norm: reader.norm(&format!("{layer}.output.LayerNorm"), width)?,
             })
-            .collect::<Result<Vec<_>, EngineError>>()?;
+        };
+        // Each on a thread of its own: packing is most of a start.
+        let layers = std::thread::scope(|scope| {
+            let reading: Vec<_> =
+                (0..config.num_hidden_layers).map(|index| scope.spawn(move || read_layer(index))).collect();
+            let joined = reading.into_iter().map(|layer| match layer.join() {
+                Ok(layer) => layer,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.collect::<Result<Vec<_>, EngineError>>()
+        })?;
         let norm = reader.norm("bert.embeddings.LayerNorm", width)?;
         Ok(Self { config, path, words, positions, norm, layers })
     }

@@ -28,6 +28,18 @@ impl BrokerUrl {
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let form = "write it as amqp://user:password@host:5672/vhost (amqps:// for TLS; the vhost `/` is %2f)";
+        let Some((_, rest)) = text
+            .split_once("://")
+            .filter(|(scheme, _)| ["amqp", "amqps"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
+        else {
+            return Err(format!("is no address of a broker: {form}"));
+        };
+        // Else what stands before it, a password perhaps, would be taken for a vhost and printed.
+        if rest.split_once(['/', '?', '#']).is_some_and(|(_, behind)| behind.contains('@')) {
+            return Err(format!(
+                "has an `@` behind its host: percent-encode `/`, `?`, `#` and `@` in a password; {form}"
+            ));
+        }
         if text.contains("://[") || text.contains("@[") {
             // lapin reads such a host as `localhost` without a word.
             return Err("a bare IPv6 address is not understood: use a host name".to_owned());
@@ -40,7 +52,7 @@ impl BrokerUrl {
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
-        let userinfo = text.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
+        let userinfo = rest.split('/').next().and_then(|authority| authority.rsplit_once('@'));
         let has_password = userinfo.is_some_and(|(user, _)| user.contains(':'));
         Ok(Self { uri, has_password })
     }
@@ -301,7 +313,15 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_refused_without_being_quoted() {
-        for text in ["", "broker", "http://u:s3cret@h", "amqp://u:s3cret@[::1]:5672"] {
+        for text in [
+            "",
+            "broker",
+            "http://u:s3cret@h",
+            "amqp://u:s3cret@[::1]:5672",
+            "amqp:/u:s3cret@h/v",
+            "amqp://u/:s3cret@h/v",
+            "amqp://u:?s3cret@h",
+        ] {
             let why = BrokerUrl::parse(text).unwrap_err();
             assert!(!why.contains("s3cret") && !why.is_empty(), "{why}");
         }

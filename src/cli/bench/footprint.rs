@@ -83,15 +83,16 @@ pub fn measure(common: &Common, arguments: &Arguments, manifest: &ManifestFile) 
     })
 }
 
-/// Bytes of the files in the models folder and beside the weights.
+/// Bytes of the files in the models folder and beside the weights, without the pages that are for people.
 fn size(folder: &Path, weights: &str) -> std::io::Result<u64> {
     let mut bytes = 0;
     let beside = folder.join(weights);
     let beside = beside.parent().filter(|beside| *beside != folder);
     for folder in std::iter::once(folder).chain(beside) {
         for entry in std::fs::read_dir(folder)? {
-            let entry = entry?.metadata()?;
-            bytes += if entry.is_file() { entry.len() } else { 0 };
+            let path = entry?.path();
+            let counts = path.is_file() && path.extension().is_none_or(|kind| kind != "md");
+            bytes += if counts { path.metadata()?.len() } else { 0 };
         }
     }
     Ok(bytes)

@@ -50,12 +50,17 @@ impl StoreUrl {
     /// A sentence that says what is wrong and quotes nothing.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let form = "write it as postgres://user:password@host:5432/database (percent-encode `@`, `/` and `:` in a \
-                    password)";
+        let form = "write it as postgres://user:password@host:5432/database (percent-encode `@`, `/`, `?`, `#` \
+                    and `:` in a password)";
         if !Self::is_meant(text) {
             return Err(format!("is no address of a PostgreSQL server: {form}"));
         }
         let (address, parameters) = text.split_once('?').unwrap_or((text, ""));
+        // Else a part of a password would be taken for a database or a parameter, and printed.
+        let behind = text.split_once("://").and_then(|(_, rest)| rest.split_once(['/', '?', '#']));
+        if behind.is_some_and(|(_, behind)| behind.contains('@')) {
+            return Err(format!("has an `@` behind its host: {form}"));
+        }
         // The driver would only log what it does not know, with its value.
         for key in parameters.split('&').filter(|part| !part.is_empty()).map(|part| part.split('=').next()) {
             let key = key.unwrap_or_default();
@@ -344,9 +349,14 @@ mod tests {
 
     #[test]
     fn a_wrong_address_is_refused_and_not_quoted() {
-        for text in
-            ["mysql://a:s3cret@h/d", "postgres://a:s3cret@h:port/d", "postgres://a:s3cret@h/d?sslmod=s3cret", ""]
-        {
+        for text in [
+            "postgres://a/:s3cret@h/d",
+            "postgres://a:?s3cret@h/d",
+            "mysql://a:s3cret@h/d",
+            "postgres://a:s3cret@h:port/d",
+            "postgres://a:s3cret@h/d?sslmod=s3cret",
+            "",
+        ] {
             let why = StoreUrl::parse(text).unwrap_err();
             assert!(!why.contains("s3cret"), "{why}");
         }
