@@ -224,13 +224,17 @@ impl StoreCheck<'_> {
         } else {
             checks.ok("disclosures", "none waits for a person");
         }
-        for state in self.in_time(store.webhook_states()).await? {
-            if let Some(advice) = webhook::advice(&state, webhook::is_set(self.settings, &state.target)) {
-                let WebhookState { target, kind, waiting, parked, .. } = &state;
+        self.in_time(store.webhook_states()).await.map(|states| self.webhooks(&states, checks))
+    }
+
+    /// Webhooks of which a person should know.
+    fn webhooks(&self, states: &[WebhookState], checks: &mut Checks) {
+        for state in states {
+            let WebhookState { target, kind, waiting, parked, .. } = state;
+            if let Some(advice) = webhook::advice(state, webhook::is_set(self.settings, target)) {
                 checks.warn("webhook", format!("{target} ({kind}): {waiting} waiting, {parked} given up on"), advice);
             }
         }
-        Ok(())
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {

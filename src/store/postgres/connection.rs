@@ -295,7 +295,7 @@ impl Drop for Lease {
 pub fn store_error(error: sqlx::Error) -> StoreError {
     match &error {
         // A certificate that one side does not believe does not get better by waiting.
-        sqlx::Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+        sqlx::Error::Io(io) if matches!(io.get_ref(), Some(inner) if inner.is::<rustls::Error>()) => {
             StoreError::Refused(error.to_string())
         }
         sqlx::Error::Io(_)
