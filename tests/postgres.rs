@@ -71,9 +71,7 @@ impl Site {
 
     /// Exit code and everything that was printed.
     fn run(&self, arguments: &[&str]) -> (i32, String) {
-        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
-        let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-        (status.code().unwrap(), text)
+        ended(&mut self.command(arguments))
     }
 
     fn done(&self, arguments: &[&str]) -> String {
@@ -104,6 +102,12 @@ impl Site {
     fn store(&self) -> PostgresStore {
         opened(self.url.as_deref().unwrap())
     }
+}
+
+fn ended(command: &mut Command) -> (i32, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    (status.code().unwrap(), text)
 }
 
 fn opened(url: &str) -> PostgresStore {
@@ -543,10 +547,9 @@ async fn the_server_and_its_client_show_who_they_are() {
         if with_client {
             command.env("MOOTHALL_STORE_CLIENT_CERT_FILE", &client).env("MOOTHALL_STORE_CLIENT_KEY_FILE", &client_key);
         }
-        let output = command.output().unwrap();
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (code, said) = ended(&mut command);
         assert!(!said.contains("right@"), "{said}");
-        (output.status.code().unwrap(), said)
+        (code, said)
     };
     // The reload is not waited for by those who ask for it.
     let ready = async || run(address("127.0.0.1", "verify-full"), &ca, true, &["migrate"]).0 == 0;

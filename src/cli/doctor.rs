@@ -31,8 +31,9 @@ const BROKER_CALLS: u32 = 6;
 #[derive(Debug, Args)]
 #[command(
     after_help = "One line for each check: ok, warn, or FAIL, and what to do next. Nothing is judged or sent but a\n\
-    probe that the broker drops after a second; webhooks are asked whether they are there (HEAD). Exchanges and queues that are missing are made, as a\n\
-    worker's start makes them (rabbitmq.topology = \"check\" makes none); a store's schema is brought up.\n\n\
+    probe that the broker drops after a second; webhooks are asked whether they are there (HEAD). Exchanges\n\
+    and queues that are missing are made, as a worker's start makes them (rabbitmq.topology = \"check\" makes\n\
+    none); a store's schema is brought up.\n\n\
     Exit status: 0 nothing FAILs, 1 something does, 2 wrong usage or settings."
 )]
 pub struct Arguments {

@@ -22,7 +22,7 @@ pub fn read(file: &str, text: &str, problems: &mut Problems) -> Option<Consultat
     {
         keys.wrong("closes_at", "is not after `opens_at`");
     }
-    let safeguarding_contact = keys.text("safeguarding_contact").filter(|text| !text.is_empty());
+    let safeguarding_contact = keys.optional_text("safeguarding_contact");
     keys.finish();
     Some(Consultation {
         id: id?,

@@ -114,6 +114,11 @@ impl<'t, 'p> Keys<'t, 'p> {
         }
     }
 
+    /// A text; absent or empty is `None`.
+    pub fn optional_text(&mut self, name: &str) -> Option<String> {
+        self.text(name).filter(|text| !text.is_empty())
+    }
+
     /// A text that must be there and not be empty.
     pub fn required_text(&mut self, name: &str) -> Option<String> {
         if !self.has(name) {

@@ -52,13 +52,12 @@ impl RabbitSettings {
     /// Reads the section; every problem is noted.
     pub(super) fn read(table: &Table, file: &str, problems: &mut Problems) -> Option<Self> {
         let mut keys = Keys::new(table, file, "rabbitmq", problems);
-        let mut optional = |name: &str| keys.text(name).filter(|text| !text.is_empty());
-        let url = optional("url").map(Secret);
+        let url = keys.optional_text("url").map(Secret);
         let [url_file, ca_file, client_cert_file, client_key_file] =
             ["url_file", "ca_file", "client_cert_file", "client_key_file"]
-                .map(|name| optional(name).map(PathBuf::from));
-        let vhost = optional("vhost");
-        let names = NAMES.into_iter().filter_map(|name| Some((name, optional(name)?))).collect();
+                .map(|name| keys.optional_text(name).map(PathBuf::from));
+        let vhost = keys.optional_text("vhost");
+        let names = NAMES.into_iter().filter_map(|name| Some((name, keys.optional_text(name)?))).collect();
         if client_cert_file.is_some() != client_key_file.is_some() {
             keys.wrong("client_cert_file", "and client_key_file must be set together");
         }

@@ -95,7 +95,6 @@ impl Settings {
 
     fn read(layers: &Table, file: &str, env: &dyn Fn(&str) -> Option<String>, problems: &mut Problems) -> Option<Self> {
         let section = |name: &str| layers.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
-        let path = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
 
         let table = section("server");
         let mut keys = Keys::new(&table, file, "server", problems);
@@ -109,7 +108,7 @@ impl Settings {
         let max_body_bytes = keys.whole("max_body_bytes", 1024);
         let client_requests_per_minute = keys.whole("client_requests_per_minute", 0);
         let requests_per_minute = keys.whole("requests_per_minute", 0);
-        let client_header = keys.text("client_header").filter(|name| !name.is_empty());
+        let client_header = keys.optional_text("client_header");
         if client_header.as_ref().is_some_and(|name| !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')) {
             keys.wrong("client_header", "must be a header's name such as x-forwarded-for");
         }
@@ -117,7 +116,7 @@ impl Settings {
         let mut one_text = |name: &str, key: &str| {
             let table = section(name);
             let mut keys = Keys::new(&table, file, name, problems);
-            let found = keys.text(key).filter(|text| !text.is_empty());
+            let found = keys.optional_text(key);
             keys.finish();
             found
         };
@@ -129,7 +128,8 @@ impl Settings {
         let store = StoreSettings::read(&section("store"), file, problems);
         let table = section("shadow");
         let mut keys = Keys::new(&table, file, "shadow", problems);
-        let (shadow_folder, shadow_models) = (path(keys.text("consultation")), path(keys.text("models")));
+        let [shadow_folder, shadow_models] =
+            ["consultation", "models"].map(|key| keys.optional_text(key).map(PathBuf::from));
         let shadow_sample = keys.probability("sample");
         keys.finish();
         let table = section("worker");

@@ -26,11 +26,10 @@ impl StoreSettings {
     /// Reads the section; every problem is noted.
     pub(super) fn read(table: &Table, file: &str, problems: &mut Problems) -> Option<Self> {
         let mut keys = Keys::new(table, file, "store", problems);
-        let mut optional = |name: &str| keys.text(name).filter(|text| !text.is_empty());
-        let url = optional("url").map(Secret);
+        let url = keys.optional_text("url").map(Secret);
         let [path, url_file, ca_file, client_cert_file, client_key_file] =
             ["path", "url_file", "ca_file", "client_cert_file", "client_key_file"]
-                .map(|name| optional(name).map(PathBuf::from));
+                .map(|name| keys.optional_text(name).map(PathBuf::from));
         if path.is_some() && (url.is_some() || url_file.is_some()) {
             keys.wrong("path", "and store.url (or url_file) name two stores: set one of them");
         }

@@ -111,8 +111,8 @@ fn target(
             None => keys.wrong("kinds", format!("holds `{kind}`, must be of {}", KINDS.join(", "))),
         }
     }
-    let secret_file = keys.text("secret_file").filter(|text| !text.is_empty()).map(PathBuf::from);
-    let ca_file = keys.text("ca_file").filter(|text| !text.is_empty()).map(PathBuf::from);
+    let secret_file = keys.optional_text("secret_file").map(PathBuf::from);
+    let ca_file = keys.optional_text("ca_file").map(PathBuf::from);
     let secret = name.as_deref().and_then(|name| env(&WebhookTarget::variable(name))).map(Secret);
     if let Some(name) = &name
         && secret.is_none()

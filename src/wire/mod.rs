@@ -4,6 +4,7 @@
 //! format by surprise. The JSON Schemas are `docs/schemas/comment.v1.json` and
 //! `docs/schemas/assessed.v1.json`; a test holds the two together.
 
+pub mod address;
 pub mod event;
 pub mod incoming;
 pub mod traced;

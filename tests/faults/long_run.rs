@@ -141,8 +141,7 @@ async fn sample(site: Arc<Site>, sent: Arc<Sent>, samples: Arc<Samples>) {
         // What moves between two queues may be in neither's count for a moment.
         for _ in 0..4 {
             match site.places().await {
-                // Nobody takes out what is parked: a broker that knows less of it has come back and counts no queue yet.
-                Ok(places) if places.parked < parked => {}
+                Ok(places) if places.too_early(parked) => {}
                 Ok(places) if places.holds(confirmed) => {
                     parked = places.parked;
                     last = Some(None);

@@ -604,6 +604,12 @@ pub struct Places {
 }
 
 impl Places {
+    /// Whether a broker has come back and counts no queue yet: it knows of less parked than there was, and nobody
+    /// takes that out. The file counts itself and is always right.
+    pub fn too_early(&self, parked: u64) -> bool {
+        self.received.is_none() && self.parked < parked
+    }
+
     /// Whether so many confirmed ones are all somewhere, and the places add up.
     pub fn holds(&self, confirmed: u64) -> bool {
         let sum = self.queued + self.parked + self.stored;

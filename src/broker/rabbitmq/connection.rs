@@ -12,6 +12,7 @@ use lapin::{Connection, ConnectionProperties, ErrorKind};
 
 use super::RabbitConfig;
 use super::tls::TlsFault;
+use crate::wire::address::has_password;
 
 /// Where the broker is. Prints without its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,17 +29,11 @@ impl BrokerUrl {
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let form = "write it as amqp://user:password@host:5672/vhost (amqps:// for TLS; the vhost `/` is %2f)";
-        let Some((_, rest)) = text
-            .split_once("://")
-            .filter(|(scheme, _)| ["amqp", "amqps"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
-        else {
+        let has_password = has_password(text).map_err(|why| format!("{why}; {form}"))?;
+        // With one slash it would still be read, all of it as the vhost.
+        let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+        if !["amqp", "amqps"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return Err(format!("is no address of a broker: {form}"));
-        };
-        // Else what stands before it, a password perhaps, would be taken for a vhost and printed.
-        if rest.split_once(['/', '?', '#']).is_some_and(|(_, behind)| behind.contains('@')) {
-            return Err(format!(
-                "has an `@` behind its host: percent-encode `/`, `?`, `#` and `@` in a password; {form}"
-            ));
         }
         if text.contains("://[") || text.contains("@[") {
             // lapin reads such a host as `localhost` without a word.
@@ -52,8 +47,6 @@ impl BrokerUrl {
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
-        let userinfo = rest.split('/').next().and_then(|authority| authority.rsplit_once('@'));
-        let has_password = userinfo.is_some_and(|(user, _)| user.contains(':'));
         Ok(Self { uri, has_password })
     }
 

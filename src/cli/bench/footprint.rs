@@ -90,9 +90,9 @@ fn size(folder: &Path, weights: &str) -> std::io::Result<u64> {
     let beside = beside.parent().filter(|beside| *beside != folder);
     for folder in std::iter::once(folder).chain(beside) {
         for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            let counts = path.is_file() && path.extension().is_none_or(|kind| kind != "md");
-            bytes += if counts { path.metadata()?.len() } else { 0 };
+            let entry = entry?;
+            let (file, page) = (entry.metadata()?, entry.path().extension().is_some_and(|kind| kind == "md"));
+            bytes += if file.is_file() && !page { file.len() } else { 0 };
         }
     }
     Ok(bytes)

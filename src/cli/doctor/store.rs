@@ -224,11 +224,13 @@ impl StoreCheck<'_> {
         } else {
             checks.ok("disclosures", "none waits for a person");
         }
-        self.in_time(store.webhook_states()).await.map(|states| self.webhooks(&states, checks))
+        let webhooks = self.in_time(store.webhook_states()).await?;
+        self.check_webhooks(&webhooks, checks);
+        Ok(())
     }
 
     /// Webhooks of which a person should know.
-    fn webhooks(&self, states: &[WebhookState], checks: &mut Checks) {
+    fn check_webhooks(&self, states: &[WebhookState], checks: &mut Checks) {
         for state in states {
             let WebhookState { target, kind, waiting, parked, .. } = state;
             if let Some(advice) = webhook::advice(state, webhook::is_set(self.settings, target)) {

@@ -5,12 +5,15 @@ use crate::app;
 use crate::pipeline::clock::Clock;
 use crate::settings::Settings;
 
+/// What to do about a target that cannot even be called.
+const MEND: &str = "mend what is named (docs/webhooks.md)";
+
 /// Looks at each target of the settings, one after the other.
 pub async fn look(settings: &Settings, checks: &mut Checks) {
     let targets = match app::webhooks(settings) {
         Ok(targets) => targets,
         Err(error) => {
-            checks.fail("webhook", format!("{error:#}"), "mend what is named (docs/webhooks.md)");
+            checks.fail("webhook", format!("{error:#}"), MEND);
             return;
         }
     };
@@ -19,7 +22,7 @@ pub async fn look(settings: &Settings, checks: &mut Checks) {
         let caller = match app::webhook_caller(&target, &Clock::system()) {
             Ok(caller) => caller,
             Err(error) => {
-                checks.fail("webhook", format!("{error:#}"), "mend what is named (docs/webhooks.md)");
+                checks.fail("webhook", format!("{error:#}"), MEND);
                 continue;
             }
         };

@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSs
 use sqlx::{Connection, Postgres, Transaction};
 
 use crate::pipeline::ports::StoreError;
+use crate::wire::address::has_password;
 
 /// What an address may say after its `?`.
 const PARAMETERS: [&str; 13] = [
@@ -50,17 +51,13 @@ impl StoreUrl {
     /// A sentence that says what is wrong and quotes nothing.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let form = "write it as postgres://user:password@host:5432/database (percent-encode `@`, `/`, `?`, `#` \
-                    and `:` in a password)";
+        let form = "write it as postgres://user:password@host:5432/database (percent-encode `@`, `/` and `:` in a \
+                    password)";
         if !Self::is_meant(text) {
             return Err(format!("is no address of a PostgreSQL server: {form}"));
         }
-        let (address, parameters) = text.split_once('?').unwrap_or((text, ""));
-        // Else a part of a password would be taken for a database or a parameter, and printed.
-        let behind = text.split_once("://").and_then(|(_, rest)| rest.split_once(['/', '?', '#']));
-        if behind.is_some_and(|(_, behind)| behind.contains('@')) {
-            return Err(format!("has an `@` behind its host: {form}"));
-        }
+        let in_address = has_password(text).map_err(|why| format!("{why}; {form}"))?;
+        let parameters = text.split_once('?').map_or("", |(_, parameters)| parameters);
         // The driver would only log what it does not know, with its value.
         for key in parameters.split('&').filter(|part| !part.is_empty()).map(|part| part.split('=').next()) {
             let key = key.unwrap_or_default();
@@ -72,9 +69,7 @@ impl StoreUrl {
         if options.get_database().is_none_or(str::is_empty) {
             return Err(format!("names no database: {form}"));
         }
-        let userinfo = address.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
-        let in_parameters = parameters.split('&').any(|part| part.starts_with("password="));
-        let has_password = in_parameters || userinfo.is_some_and(|(user, _)| user.contains(':'));
+        let has_password = in_address || parameters.split('&').any(|part| part.starts_with("password="));
         Ok(Self { options, has_password })
     }
 
