@@ -22,6 +22,7 @@ pub mod lifecycle;
 pub mod pipeline;
 pub mod settings;
 pub mod source;
+mod sql;
 pub mod sqlite;
 pub mod store;
 pub mod telemetry;

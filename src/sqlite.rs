@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -13,12 +14,18 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Sqlite, Transaction};
 
 use crate::pipeline::ports::{QueueError, StoreError};
+use crate::sql::{last_version, migrations};
 
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    migrations!(
+        "sqlite": "0001_first", "0002_outbox_leases", "0003_positions", "0004_outbox_bodies", "0005_rulebooks",
+        "0006_shadow", "0007_webhooks", "0008_lanes_and_trials",
+    )
+});
 
 /// The version of the schema that an open file has.
 pub fn schema_version() -> i64 {
-    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+    last_version(&MIGRATOR)
 }
 
 /// How long a statement waits for another process's write, before it is `Busy`.
@@ -176,7 +183,7 @@ async fn try_open_writer(options: &SqliteConnectOptions, path: &Path) -> Result<
 }
 
 async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
-    let known = MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0);
+    let known = schema_version();
     let found = found_version(writer).await?;
     if found > known {
         return Err(StoreError::NewerSchema { found, known });
@@ -260,4 +267,12 @@ pub fn store_error(error: sqlx::Error) -> StoreError {
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
 pub fn queue_error(error: sqlx::Error) -> QueueError {
     passing(&error).map_or_else(|| QueueError::Failed(error.to_string()), QueueError::Busy)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_step_in_the_folder_is_taken() {
+        crate::sql::tests::holds_all_of(&super::MIGRATOR, "sqlite");
+    }
 }

@@ -19,6 +19,7 @@ use crate::pipeline::identity::arrival_key;
 use crate::pipeline::ports::{
     Arrival, Delivery, Depth, Keep, Lane, ParkedArrival, ParkedWhole, Published, Queue, QueueError, Settlement,
 };
+use crate::sql::from_row;
 use crate::sqlite::{Database, queue_error};
 use crate::wire::{CommentV1, traced};
 
@@ -175,7 +176,6 @@ fn lock(path: &Path, owner: &str) -> Result<(OwnerLock, Vec<String>), QueueError
     owners::take(path, owner).map_err(|error| QueueError::Failed(format!("lock beside {}: {error}", path.display())))
 }
 
-#[derive(sqlx::FromRow)]
 struct Leased {
     sequence: i64,
     consultation: String,
@@ -185,6 +185,8 @@ struct Leased {
     deliveries: i64,
     deaths: i64,
 }
+
+from_row!(Leased { sequence, consultation, source, payload, deliveries, deaths });
 
 impl Leased {
     fn decode(&self) -> Result<Comment, String> {
@@ -425,7 +427,6 @@ impl Queue for EmbeddedQueue {
     }
 }
 
-#[derive(sqlx::FromRow)]
 struct ParkedRow {
     consultation: String,
     source: String,
@@ -436,6 +437,8 @@ struct ParkedRow {
     lane: String,
     payload: Option<Vec<u8>>,
 }
+
+from_row!(ParkedRow { consultation, source, id, sequence, deliveries, last_error, lane, payload });
 
 impl ParkedRow {
     fn whole(self) -> Result<ParkedWhole, QueueError> {

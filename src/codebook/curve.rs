@@ -1,7 +1,8 @@
 //! The learning curve: how good heads get with so many examples for each theme.
 
+use moothall_numerics::figures::Seeded;
+
 use super::example::{Example, Part};
-use super::figures::Seeded;
 
 /// A copy of the examples in which `each` rows of every theme are learnt from, drawn by
 /// `seed`, and the held-out rows stay as they are. Rows drawn for one theme keep all their

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use moothall_numerics::figures::{Scored, Seeded, platt, tag_point, temperature};
+use moothall_numerics::logistic::{Fitted, LANES, Matrix, Task, fit, sigmoid, softmax};
+
 use super::example::{Example, Origin, Part};
-use super::figures::{Scored, Seeded, platt, tag_point, temperature};
-use super::learn::{Fitted, LANES, Matrix, Task, fit, sigmoid, softmax};
 use super::report::{HeadReport, measure};
 use super::words::{learn_grams, weights};
 use crate::domain::heads::{GramList, HeadCalibration, TrainedHead};

@@ -7,9 +7,7 @@
 pub mod check;
 pub mod curve;
 pub mod example;
-pub mod figures;
 pub mod fit;
-pub mod learn;
 pub mod near;
 pub mod report;
 pub mod words;

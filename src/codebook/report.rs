@@ -1,6 +1,6 @@
 //! What a head's scores are worth: per label and over all, with intervals.
 
-use super::figures::{Figure, Scored, Tally, auc, calibration_error, interval};
+use moothall_numerics::figures::{Figure, Scored, Tally, auc, calibration_error, interval};
 
 /// Figures of one label.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -9,12 +9,10 @@
 //! models of the operator's own beside ours ([`extra`]).
 
 pub mod choice;
-pub mod encoder;
 pub mod encoding;
 pub mod extra;
 pub mod first_stage;
 pub mod heads;
-pub mod kernels;
 pub mod lexicon;
 pub mod manifest;
 pub mod models;
@@ -27,5 +25,6 @@ pub mod trained;
 pub mod windows;
 
 pub use models::Models;
+pub use moothall_numerics::{encoder, kernels};
 pub use pool::EnginePool;
 pub use scorer::Scorer;

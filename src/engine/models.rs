@@ -213,7 +213,9 @@ fn built_in(
     file: &EncoderFile<'_>,
     path: kernels::Path,
 ) -> Result<Arc<dyn Encoder>, EngineError> {
-    Ok(Arc::new(Weights::read(weights, name, file.config.clone(), path)?))
+    let weights = Weights::read(weights, file.config.clone(), path)
+        .map_err(|error| EngineError::Models { path: name.to_owned(), problem: error.to_string() })?;
+    Ok(Arc::new(weights))
 }
 
 #[cfg(feature = "rust-bert")]

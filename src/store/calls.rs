@@ -1,12 +1,11 @@
 //! Rows of webhook calls as both databases give them, and what they are to readers.
 
-use sqlx::FromRow;
-
 use crate::pipeline::ports::{Call, OutboxRow, ParkedCall, StoreError, WebhookState};
+use crate::sql::from_row;
 use crate::wire::traced;
 
 /// A claimed call with its message.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 #[expect(missing_docs, reason = "the columns of a Call")]
 pub struct CallRow {
     pub no: i64,
@@ -17,6 +16,8 @@ pub struct CallRow {
     pub created_at_ms: i64,
     pub body: Option<String>,
 }
+
+from_row!(CallRow { no, attempts, run_at_ms, event_id, kind, created_at_ms, body });
 
 impl CallRow {
     /// As a relay takes it.
@@ -47,7 +48,7 @@ pub mod end {
 }
 
 /// How a target stands with a kind.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 #[expect(missing_docs, reason = "the columns of a WebhookState")]
 pub struct StateRow {
     pub target: String,
@@ -61,6 +62,19 @@ pub struct StateRow {
     pub last_delivered_ms: Option<i64>,
     pub last_error: Option<String>,
 }
+
+from_row!(StateRow {
+    target,
+    kind,
+    subscribed,
+    waiting,
+    failing,
+    parked,
+    delivered,
+    oldest_ms,
+    last_delivered_ms,
+    last_error
+});
 
 impl StateRow {
     /// Reads every target's.
@@ -99,7 +113,7 @@ impl StateRow {
 }
 
 /// A call that was given up on.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 #[expect(missing_docs, reason = "the columns of a ParkedCall")]
 pub struct ParkedCallRow {
     pub target: String,
@@ -109,6 +123,8 @@ pub struct ParkedCallRow {
     pub ended_at_ms: Option<i64>,
     pub last_error: Option<String>,
 }
+
+from_row!(ParkedCallRow { target, kind, event_id, attempts, ended_at_ms, last_error });
 
 impl ParkedCallRow {
     /// As readers see it.

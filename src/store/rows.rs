@@ -1,18 +1,17 @@
 //! Rows as both databases give them, and what they are to readers.
 
-use sqlx::FromRow;
-
 use crate::domain::assessment::Assessment;
 use crate::domain::comment::{CommentId, CommentKey, ConsultationId, SourceName};
 use crate::domain::decision::Decided;
 use crate::domain::rulebook::PipelineVersion;
 use crate::pipeline::ports::{Disagreement, Disclosure, FailedRow, Funnel, KnownRulebook, StoreError, StoredComment};
+use crate::sql::from_row;
 use crate::store::parts::parts_from_row;
 use crate::store::record::{assessment_from_row, comment_from_row};
 use crate::store::standing::verdict;
 
 /// A comment with its current judgement.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 #[expect(missing_docs, reason = "the columns of a StoredComment")]
 pub struct StoredRow {
     pub sequence: i64,
@@ -25,6 +24,18 @@ pub struct StoredRow {
     pub decided_by: Option<String>,
     pub decided_at_ms: Option<i64>,
 }
+
+from_row!(StoredRow {
+    sequence,
+    comment,
+    assessment,
+    acknowledged_at_ms,
+    withdrawn_at_ms,
+    escalated,
+    decided,
+    decided_by,
+    decided_at_ms
+});
 
 impl StoredRow {
     /// Its columns. Others may follow, then [`Self::FROM`] and a condition.
@@ -57,13 +68,14 @@ impl StoredRow {
 }
 
 /// A stored comment with the judgement of a rulebook that only looks on.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 #[expect(missing_docs, reason = "said above")]
 pub struct ShadowedRow {
-    #[sqlx(flatten)]
     pub stored: StoredRow,
     pub shadow: String,
 }
+
+from_row!(ShadowedRow { shadow, ..stored });
 
 impl ShadowedRow {
     /// As the shadow's report reads it.
@@ -73,7 +85,7 @@ impl ShadowedRow {
 }
 
 /// A disclosure.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 #[expect(missing_docs, reason = "the columns of a Disclosure")]
 pub struct DisclosureRow {
     pub comment: String,
@@ -82,6 +94,8 @@ pub struct DisclosureRow {
     pub acknowledged_at_ms: Option<i64>,
     pub acknowledged_by: Option<String>,
 }
+
+from_row!(DisclosureRow { comment, assessment, escalated_at_ms, acknowledged_at_ms, acknowledged_by });
 
 impl DisclosureRow {
     /// As the safeguarding lead reads it.
@@ -96,7 +110,7 @@ impl DisclosureRow {
 }
 
 /// A row that could not become a comment.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 #[expect(missing_docs, reason = "the columns of a FailedRow")]
 pub struct FailureRow {
     pub source: String,
@@ -107,6 +121,8 @@ pub struct FailureRow {
     pub raw: String,
     pub fingerprint: String,
 }
+
+from_row!(FailureRow { source, id, row_number, reason, detail, raw, fingerprint });
 
 impl FailureRow {
     /// As it was kept.
@@ -125,7 +141,7 @@ impl FailureRow {
 }
 
 /// A judgement that differs from a person's decision.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 #[expect(missing_docs, reason = "the columns of a Disagreement")]
 pub struct DisagreementRow {
     pub source: String,
@@ -136,6 +152,8 @@ pub struct DisagreementRow {
     pub verdict: String,
     pub pipeline_version: String,
 }
+
+from_row!(DisagreementRow { source, id, decided, decided_by, decided_at_ms, verdict, pipeline_version });
 
 impl DisagreementRow {
     /// Of the consultation `$1`, in the order of the decisions.

@@ -6,6 +6,7 @@ use crate::domain::comment::CommentKey;
 use crate::domain::decision::Verdict;
 use crate::pipeline::identity::{RevisionOrder, hash_of};
 use crate::pipeline::ports::{Judged, StoreError};
+use crate::sql::from_row;
 use crate::wire::event::{AlertV1, AssessedEventV1};
 use crate::wire::traced;
 
@@ -19,7 +20,7 @@ pub fn is_time(sequence: i64) -> bool {
 }
 
 /// A comment's current revision and judgement, as a row tells them; nothing where there is none yet.
-#[derive(Clone, Debug, Default, sqlx::FromRow)]
+#[derive(Clone, Debug, Default)]
 pub struct Standing {
     /// When its source withdrew it (Unix milliseconds).
     pub withdrawn_at_ms: Option<i64>,
@@ -40,6 +41,18 @@ pub struct Standing {
     /// As the arrival in hand came at first sight, if it was here before.
     pub seen: Option<i64>,
 }
+
+from_row!(Standing {
+    withdrawn_at_ms,
+    withdrawn_revision,
+    arrival_key,
+    revision,
+    edited_at_ms,
+    sequence,
+    pipeline_version,
+    position,
+    seen
+});
 
 /// Who is told of a judgement that becomes the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

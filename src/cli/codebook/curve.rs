@@ -7,12 +7,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use moothall_numerics::figures::Figure;
 
 use super::embed;
 use crate::cli::{Common, Failure, encoder_threads, usage};
 use crate::codebook::curve::{over_seeds, sample};
 use crate::codebook::example::{Example, Origin, Part, part_of, split_key};
-use crate::codebook::figures::Figure;
 use crate::codebook::fit::{Data, Options, train};
 use crate::engine::Models;
 

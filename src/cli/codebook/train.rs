@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use moothall_numerics::figures::Figure;
 use sha2::{Digest, Sha256};
 
 use super::{counted, embed, typed};
 use crate::cli::{Common, Failure, encoder_threads, usage};
 use crate::codebook::check::{ENOUGH, FEWEST};
 use crate::codebook::example::{Example, Origin, Part};
-use crate::codebook::figures::Figure;
 use crate::codebook::fit::{Data, Options, Trained, train};
 use crate::codebook::report::{HeadReport, Measured};
 use crate::codebook::taught;

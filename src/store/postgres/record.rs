@@ -18,6 +18,7 @@ use crate::domain::decision::{Verdict, standing_verdict};
 use crate::domain::rulebook::PipelineVersion;
 use crate::pipeline::identity::{arrival_key, hash_of, judged_hash, text_hash};
 use crate::pipeline::ports::{Judged, Recorded, StoreError};
+use crate::sql::from_row;
 use crate::store::parts::active_key;
 use crate::store::record::{assessment_to_row, comment_to_row};
 use crate::store::standing::{Place, Standing, Tell, alert, assessed, event_id, is_time, result_id, verdict};
@@ -145,7 +146,6 @@ async fn only_active(conn: &mut PgConnection, batch: &[Prepared<'_>]) -> Result<
 }
 
 /// A comment as it stands, and what is known of the judgement in hand.
-#[derive(sqlx::FromRow)]
 struct Found {
     comment_no: Option<i64>,
     revision_no: Option<i64>,
@@ -156,9 +156,10 @@ struct Found {
     decided: Option<String>,
     /// Whether some comment stands at the arrival's sequence.
     taken: bool,
-    #[sqlx(flatten)]
     standing: Standing,
 }
+
+from_row!(Found { comment_no, revision_no, assessment_no, escalated, decided, taken, ..standing });
 
 async fn find(conn: &mut PgConnection, items: &[&Prepared<'_>]) -> Result<Vec<Found>, StoreError> {
     let column = |of: fn(&Prepared<'_>) -> String| items.iter().map(|one| of(one)).collect::<Vec<String>>();

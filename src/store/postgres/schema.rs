@@ -1,19 +1,23 @@
 //! The schema's version, and how it is brought up.
 
+use std::sync::LazyLock;
+
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnection;
 
 use super::connection::{PostgresDatabase, store_error};
 use crate::pipeline::ports::StoreError;
+use crate::sql::{last_version, migrations};
 
 /// Under which key of `meta` stands what is being copied into the store.
 pub const COPYING: &str = "copy/from";
 
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+static MIGRATOR: LazyLock<Migrator> =
+    LazyLock::new(|| migrations!("postgres": "0001_first", "0002_webhooks_and_trials"));
 
 /// The version of the schema that this binary works with.
 pub fn schema_version() -> i64 {
-    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+    last_version(&MIGRATOR)
 }
 
 impl PostgresDatabase {
@@ -158,5 +162,13 @@ impl PostgresDatabase {
             Ok(ServerFacts { version, schema, durable, encrypted, superuser, connections: (used, most) })
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_step_in_the_folder_is_taken() {
+        crate::sql::tests::holds_all_of(&super::MIGRATOR, "postgres");
     }
 }

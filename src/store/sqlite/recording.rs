@@ -9,17 +9,18 @@ use crate::domain::decision::{Verdict, standing_verdict};
 use crate::domain::rulebook::PipelineVersion;
 use crate::pipeline::identity::{arrival_key, judged_hash, text_hash};
 use crate::pipeline::ports::{Judged, Recorded, StoreError};
+use crate::sql::from_row;
 use crate::sqlite::store_error;
 use crate::store::record::{assessment_to_row, comment_to_row};
 use crate::store::standing::{Place, Standing, Tell, alert, assessed, event_id, result_id, verdict};
 use crate::wire::event::{ALERT_SAFEGUARDING, COMMENT_ASSESSED};
 
-#[derive(sqlx::FromRow)]
 struct Found {
     no: i64,
-    #[sqlx(flatten)]
     standing: Standing,
 }
+
+from_row!(Found { no, ..standing });
 
 /// Where the comment stands with this arrival as its current one.
 async fn position(

@@ -1,5 +1,7 @@
 //! Calibration, tag points and figures with intervals.
 
+use super::logistic::softmax;
+
 /// A seeded sequence (`SplitMix64`; Steele, Lea and Flood, OOPSLA 2014): the same on every machine.
 #[derive(Clone, Debug)]
 pub struct Seeded(pub u64);
@@ -157,9 +159,7 @@ pub fn platt(rows: &[Scored]) -> (f32, f32) {
 
 /// Log-loss per row at a temperature, for rows of logits and the right label.
 fn loss_at(rows: &[(Vec<f32>, usize)], temperature: f32) -> f64 {
-    rows.iter()
-        .map(|(logits, right)| -f64::from(super::learn::softmax(logits, temperature)[*right].max(1e-12).ln()))
-        .sum()
+    rows.iter().map(|(logits, right)| -f64::from(softmax(logits, temperature)[*right].max(1e-12).ln())).sum()
 }
 
 /// The temperature (Guo et al., 2017) of least log-loss, with a weak pull to 1; golden-section search.
@@ -219,6 +219,7 @@ pub fn calibration_error(rows: &[Scored]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logistic::sigmoid;
 
     #[test]
     fn the_area_counts_pairs_in_the_right_order() {
@@ -233,14 +234,13 @@ mod tests {
         let rows: Vec<Scored> = (0..20_000)
             .map(|_| {
                 let z = (seeded.below(800) as f32 - 400.0) / 100.0;
-                let p = super::super::learn::sigmoid(0.5 * z - 1.0);
+                let p = sigmoid(0.5 * z - 1.0);
                 (z, (seeded.below(1_000_000) as f32) < p * 1e6, 1.0)
             })
             .collect();
         let (a, b) = platt(&rows);
         assert!((a - 0.5).abs() < 0.05 && (b + 1.0).abs() < 0.08, "{a} {b}");
-        let said: Vec<Scored> =
-            rows.iter().map(|(z, y, w)| (super::super::learn::sigmoid(a * z + b), *y, *w)).collect();
+        let said: Vec<Scored> = rows.iter().map(|(z, y, w)| (sigmoid(a * z + b), *y, *w)).collect();
         assert!(calibration_error(&said) < 0.02);
     }
 

@@ -11,7 +11,11 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::kernels::{self, Packed, Path, Start};
-use crate::pipeline::ports::EngineError;
+
+/// Why weights cannot be used; the caller knows the name of the file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct WeightsError(pub String);
 
 /// Rows that go through the second half of a layer together: with their wide vectors they fill
 /// less than 1 MiB of level-2 cache, and they make eight whole tiles.
@@ -71,52 +75,43 @@ pub struct Weights {
 
 struct Reader<'a> {
     tensors: SafeTensors<'a>,
-    file: String,
     path: Path,
 }
 
 impl Reader<'_> {
-    fn bad(&self, problem: String) -> EngineError {
-        EngineError::Models { path: self.file.clone(), problem }
-    }
-
     /// A tensor of exactly this shape.
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>, EngineError> {
-        let tensor = self.tensors.tensor(name).map_err(|_| self.bad(format!("tensor `{name}` is missing")))?;
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>, WeightsError> {
+        let tensor = self.tensors.tensor(name).map_err(|_| WeightsError(format!("tensor `{name}` is missing")))?;
         if tensor.shape() != shape {
-            return Err(self.bad(format!("tensor `{name}` has shape {:?}, not {shape:?}", tensor.shape())));
+            return Err(WeightsError(format!("tensor `{name}` has shape {:?}, not {shape:?}", tensor.shape())));
         }
         Ok(tensor)
     }
 
     /// A tensor of exactly this shape, as `f32`.
-    fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, EngineError> {
+    fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
         let tensor = self.tensor(name, shape)?;
-        let floats = match tensor.dtype() {
+        let floats: Vec<f32> = match tensor.dtype() {
             Dtype::F32 => tensor.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
             Dtype::F16 => halves(tensor.data()).to_f32_vec(),
-            other => return Err(self.bad(format!("tensor `{name}` holds {other:?}, not F16 or F32"))),
+            other => return Err(WeightsError(format!("tensor `{name}` holds {other:?}, not F16 or F32"))),
         };
-        if floats.iter().any(|number| !number.is_finite()) {
-            return Err(self.bad(format!("tensor `{name}` holds a number that is not finite")));
-        }
+        finite(name, floats.iter().all(|number| number.is_finite()))?;
         Ok(floats)
     }
 
     /// A tensor of exactly this shape in half precision.
-    fn halves(&self, name: &str, shape: &[usize]) -> Result<Vec<f16>, EngineError> {
+    fn halves(&self, name: &str, shape: &[usize]) -> Result<Vec<f16>, WeightsError> {
         let tensor = self.tensor(name, shape)?;
         if tensor.dtype() != Dtype::F16 {
             return Ok(self.floats(name, shape)?.iter().map(|number| f16::from_f32(*number)).collect());
         }
         let halves = halves(tensor.data());
-        if halves.iter().any(|number| !number.is_finite()) {
-            return Err(self.bad(format!("tensor `{name}` holds a number that is not finite")));
-        }
+        finite(name, halves.iter().all(|number| number.is_finite()))?;
         Ok(halves)
     }
 
-    fn norm(&self, name: &str, width: usize) -> Result<Norm, EngineError> {
+    fn norm(&self, name: &str, width: usize) -> Result<Norm, WeightsError> {
         Ok(Norm {
             scale: self.floats(&format!("{name}.weight"), &[width])?,
             shift: self.floats(&format!("{name}.bias"), &[width])?,
@@ -125,7 +120,7 @@ impl Reader<'_> {
 
     /// Dense layers that read the same input, as one: the outputs stand side by side, each
     /// multiplied by its factor.
-    fn dense(&self, parts: &[(String, f32)], depth: usize, columns: usize) -> Result<Dense, EngineError> {
+    fn dense(&self, parts: &[(String, f32)], depth: usize, columns: usize) -> Result<Dense, WeightsError> {
         let mut rows = Vec::with_capacity(parts.len() * columns * depth);
         let mut bias = Vec::with_capacity(parts.len() * columns);
         for (name, factor) in parts {
@@ -138,16 +133,23 @@ impl Reader<'_> {
     }
 }
 
+fn finite(name: &str, is: bool) -> Result<(), WeightsError> {
+    if is { Ok(()) } else { Err(WeightsError(format!("tensor `{name}` holds a number that is not finite"))) }
+}
+
 fn halves(bytes: &[u8]) -> Vec<f16> {
     bytes.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes)).collect()
 }
 
 impl Weights {
-    /// Reads and packs the weights; `file` names them in errors.
-    pub fn read(bytes: &[u8], file: &str, config: EncoderConfig, path: Path) -> Result<Self, EngineError> {
-        let bad = |problem: String| EngineError::Models { path: file.to_owned(), problem };
+    /// Reads and packs the weights.
+    ///
+    /// # Errors
+    /// A configuration of another kind or shape, a file that is no safetensors file, and a tensor that is missing, of another
+    /// shape or type, or holds a number that is not finite.
+    pub fn read(bytes: &[u8], config: EncoderConfig, path: Path) -> Result<Self, WeightsError> {
         if config.hidden_act != "gelu" {
-            return Err(bad(format!("activation `{}` is not supported; `gelu` is", config.hidden_act)));
+            return Err(WeightsError(format!("activation `{}` is not supported; `gelu` is", config.hidden_act)));
         }
         let (width, heads) = (config.hidden_size, config.num_attention_heads);
         if width == 0
@@ -157,14 +159,14 @@ impl Weights {
             || !config.intermediate_size.is_multiple_of(32)
             || config.max_position_embeddings < 3
         {
-            return Err(bad(format!(
+            return Err(WeightsError(format!(
                 "hidden_size {width} with {heads} heads and intermediate_size {} is not a shape that this encoder runs",
                 config.intermediate_size
             )));
         }
-        let tensors =
-            SafeTensors::deserialize(bytes).map_err(|error| bad(format!("not a safetensors file: {error}")))?;
-        let reader = Reader { tensors, file: file.to_owned(), path };
+        let tensors = SafeTensors::deserialize(bytes)
+            .map_err(|error| WeightsError(format!("not a safetensors file: {error}")))?;
+        let reader = Reader { tensors, path };
         let words = reader.halves("bert.embeddings.word_embeddings.weight", &[config.vocab_size, width])?;
         let mut positions =
             reader.floats("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings, width])?;
@@ -176,7 +178,7 @@ impl Weights {
         }
         // Attention divides by the square root of a head's width: the queries do so beforehand.
         let scale = 1.0 / ((width / heads) as f32).sqrt();
-        let read_layer = &|index: usize| -> Result<Layer, EngineError> {
+        let read_layer = &|index: usize| -> Result<Layer, WeightsError> {
             let layer = format!("bert.encoder.layer.{index}");
             let own = [("query", scale), ("key", 1.0), ("value", 1.0)]
                 .map(|(part, factor)| (format!("{layer}.attention.self.{part}"), factor));
@@ -199,7 +201,7 @@ impl Weights {
                 Ok(layer) => layer,
                 Err(panic) => std::panic::resume_unwind(panic),
             });
-            joined.collect::<Result<Vec<_>, EngineError>>()
+            joined.collect::<Result<Vec<_>, WeightsError>>()
         })?;
         let norm = reader.norm("bert.embeddings.LayerNorm", width)?;
         Ok(Self { config, path, words, positions, norm, layers })
