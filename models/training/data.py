@@ -37,10 +37,14 @@ EPOCH_QUOTA = {
     "hatemoji_build": 3500, "edos": 1500, "davidson": 1500, "goemotions": 5000, "semeval2013_2016": 9000,
     "tweet_sentiment_extraction": 4000, "vader_movies": 5500, "nhs_fft_phase1": 2500, "sms": 2000,
 }
-AUTHORED_REPEAT = 3   # how often an authored row is seen in one epoch, each time augmented anew
-LATER = "voices/"     # sources that join in the second epoch,
-LATER_REPEAT = 4      # are seen this often in it,
-LATER_SHARE = 0.7     # and so much of the quotas is drawn beside them
+# What each epoch draws: how often an authored row is seen, by the folder that it stands in, each time augmented anew; and
+# the share of the public quotas beside them. The last one makes what is there already better at near misses, under a lower
+# rate of its own.
+EPOCHS = [
+    {"mentoring": 3, "next": 3, "voices": 0, "pairs": 0, "public": 1.0, "rate": 8e-5},
+    {"mentoring": 3, "next": 3, "voices": 4, "pairs": 0, "public": 0.7, "rate": 8e-5},
+    {"mentoring": 1, "next": 1, "voices": 1, "pairs": 4, "public": 0.2, "rate": 5e-5},
+]
 TEMPLATE_QUOTA = 2500
 TOPIC_WORDS = re.compile(r"mentor|youth|young|school|child|kid|teen|pupil|student|teach|coach|role model", re.I)
 WORD = re.compile(r"[a-z0-9$@!*']+")
@@ -218,7 +222,7 @@ def spam_rows(data):
 
 def authored_files():
     folder = MODELS / "data"
-    written = [path for part in ("mentoring", "next", "voices") for path in sorted(folder.glob(f"{part}/*.jsonl"))]
+    written = [path for part in ("mentoring", "next", "voices", "pairs") for path in sorted(folder.glob(f"{part}/*.jsonl"))]
     return [*written, folder / "templates.toml"]
 
 

@@ -44,6 +44,17 @@ def load_base(folder):
     return model.eval()
 
 
+def load_exported(exported, base):
+    """The exported encoder on the base's vocabulary: `export` leaves out words that no text produces."""
+    model = load_base(base)
+    state = {k.removeprefix("bert."): v.float() for k, v in load_file(str(Path(exported) / "model.safetensors")).items()}
+    del state["embeddings.word_embeddings.weight"]   # never trained: those of the base
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if unexpected or [m for m in missing if "word_embeddings" not in m and "position_ids" not in m]:
+        raise SystemExit(f"the exported encoder lacks {missing} or has {unexpected}")
+    return model
+
+
 def load_tokenizer(folder):
     tok = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
     tok.no_padding()

@@ -55,8 +55,9 @@ def split_table(args):
              "dev too. Texts that occur in several sets are counted once, under the first. In brackets: the rows used "
              "(large sources are capped, by order of the hash; rare labels first in train only).", "",
              "| source | " + " | ".join(parts) + " |", "| --- |" + " ---: |" * 3]
+    large = {s for s, _ in chosen}
     for source in sorted({s for s, _ in count}):
-        cells = [f"{count[source, p]:,}" + (f" ({chosen[source, p]:,})" if not source.startswith("mentoring/") else "") for p in parts]
+        cells = [f"{count[source, p]:,}" + (f" ({chosen[source, p]:,})" if source in large else "") for p in parts]
         lines.append(f"| {source} | " + " | ".join(cells) + " |")
     lines.append("| all | " + " | ".join(f"{sum(count[s, p] for s, q in count if q == p):,}" for p in parts) + " |")
     lines += ["", "## Rows with a person's label, among the rows used (positive)", "", "| label | " + " | ".join(parts) + " |",
@@ -91,8 +92,9 @@ def tune_stage(args):
     import tune
     torch.set_num_threads(args.threads)
     folder = encoder.base_folder(args.base, args.work)
-    tune.run(encoder.load_base(folder), encoder.load_base(folder), encoder.load_tokenizer(folder), whole(args), args.work,
-             epochs=args.epochs)
+    base, tokenizer = encoder.load_base(folder), encoder.load_tokenizer(folder)
+    model = encoder.load_exported(MODELS / "encoder", folder) if args.exported else encoder.load_base(folder)
+    tune.run(model, base, tokenizer, whole(args), args.work, args.exported)
 
 
 def tuned_model(args):
@@ -378,7 +380,7 @@ def main():
     p.add_argument("--base", type=Path, default=None, help="folder of the base encoder; else it is downloaded")
     p.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "moothall-training")
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--epochs", type=int, default=2)
+    p.add_argument("--exported", action="store_true", help="train: only the last epoch, from the weights in models/encoder")
     p.add_argument("--embed-train", type=int, default=35000,
                    help="embed: public train rows on which heads are refitted, besides those of the small sources")
     p.add_argument("--frozen", action="store_true", help="use the base encoder as published")

@@ -15,11 +15,12 @@ import augment
 import encoder
 import heads
 from common import BINARY, CLASSES, SEED, TRAIN_TOKENS
-from data import AUTHORED_REPEAT, EPOCH_QUOTA, LATER, LATER_REPEAT, LATER_SHARE, TEMPLATE_QUOTA
+from data import EPOCH_QUOTA, EPOCHS, TEMPLATE_QUOTA
 
 EFFORT = {"safeguarding": 2.0, "spam": 1.0, "profanity": 0.5}   # weight of a label's loss; 1.2 for themes
 CLASS_EFFORT = {"polarity": 1.0, "stance": 0.8, "attitude": 0.8, "tone": 0.8}
 KEEP_EVERY, KEEP_WEIGHT = 2, 2.0   # the space is compared on every other batch
+HEADS_FIRST = 0.08   # of an epoch that begins with exported weights: its heads are new, so they learn alone at first
 
 
 class Heads(torch.nn.Module):
@@ -36,19 +37,15 @@ class Heads(torch.nn.Module):
 
 
 def draw_rows(f, rng, number):
-    """The rows of one epoch: each public source up to its quota, authored rows several times."""
-    train = np.flatnonzero(f.part == "train")
-    later = np.char.startswith(f.source[train].astype(str), LATER)
-    if number == 0:
-        train, later = train[~later], later[~later]
-    template = f.source[train] == "templates"
-    own = train[f.authored[train] & ~template & ~later]
-    drawn = [np.tile(own, AUTHORED_REPEAT), np.tile(train[later], LATER_REPEAT), rng.permutation(train[template])[:TEMPLATE_QUOTA]]
-    public = train[~f.authored[train]]
-    for source in np.unique(f.source[public]):
-        rows = public[f.source[public] == source]
-        quota = EPOCH_QUOTA.get(source, len(rows)) * (LATER_SHARE if number else 1)
-        drawn.append(rng.permutation(rows)[:int(quota)])
+    """The rows of one epoch: each public source up to its quota, authored rows as often as `EPOCHS` says."""
+    plan, train = EPOCHS[number], np.flatnonzero(f.part == "train")
+    folder = np.array([source.split("/")[0] for source in f.source[train]])
+    template, public = folder == "templates", ~f.authored[train]
+    drawn = [np.tile(train[f.authored[train] & (folder == name)], plan[name]) for name in ("mentoring", "next", "voices", "pairs")]
+    drawn.append(rng.permutation(train[template])[:int(TEMPLATE_QUOTA * plan["public"])])
+    for source in np.unique(f.source[train[public]]):
+        rows = train[public & (f.source[train] == source)]
+        drawn.append(rng.permutation(rows)[:int(EPOCH_QUOTA.get(source, len(rows)) * plan["public"])])
     return rng.permutation(np.concatenate(drawn))
 
 
@@ -80,7 +77,8 @@ class Epoch:
 
     def loss(self, model, base, top, b, keep):
         ids, mask = encoder.pad([self.tokens[i] for i in b])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        # Without the instructions for it bfloat16 is slower than what it replaces.
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.ops.mkldnn._is_mkldnn_bf16_supported()):
             with torch.no_grad():
                 h = encoder.lower(model, ids, mask)
             x = encoder.pool(encoder.upper(model, h, mask), mask).float()
@@ -101,8 +99,20 @@ class Epoch:
         return loss
 
 
-def run(model, base, tokenizer, f, work, epochs=2, rate=8e-5, log=print):
-    """`model` learns; `base` is the encoder as published, whose lower layers both share."""
+def rates(epoch, share, exported):
+    """The rates of encoder and heads after `share` of an epoch: up, then down to a fiftieth. Epochs of one rate have one
+    schedule. From exported weights the heads learn alone at first."""
+    together = [e for e, plan in enumerate(EPOCHS) if plan["rate"] == EPOCHS[epoch]["rate"]]
+    progress = (together.index(epoch) + share) / len(together)
+    if exported and share < HEADS_FIRST:
+        return 0.0, 3e-3
+    factor = min(progress / 0.05 + 0.01, max(0.02, (1 - progress) / 0.95))
+    return EPOCHS[epoch]["rate"] * factor, 1e-3 * factor
+
+
+def run(model, base, tokenizer, f, work, exported=False, log=print):
+    """`model` learns; `base` is the encoder as published, whose lower layers both share. `exported`: the model has been
+    through all epochs but the last."""
     top = Heads()
     for m in (model, base):
         for p in m.parameters():
@@ -110,11 +120,8 @@ def run(model, base, tokenizer, f, work, epochs=2, rate=8e-5, log=print):
     trained = [p for layer in model.encoder.layer[encoder.LOWER_LAYERS:] for p in layer.parameters()]
     for p in trained:
         p.requires_grad = True
-    groups = [{"params": trained, "lr": rate, "weight_decay": 0.01},
-              {"params": top.parameters(), "lr": 1e-3, "weight_decay": 0.01}]
-    opt = torch.optim.AdamW(groups)
-    rates = [g["lr"] for g in groups]
-    checkpoint, at = work / "tune.pt", (0, 0)
+    opt = torch.optim.AdamW([{"params": trained}, {"params": top.parameters()}], weight_decay=0.01)
+    checkpoint, at = work / "tune.pt", (len(EPOCHS) - 1 if exported else 0, 0)
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=False)
         model.load_state_dict(saved["model"])
@@ -125,16 +132,15 @@ def run(model, base, tokenizer, f, work, epochs=2, rate=8e-5, log=print):
     model.train()
     base.eval()
     top.train()
-    for e in range(at[0], epochs):
+    for e in range(at[0], len(EPOCHS)):
         epoch = Epoch(f, tokenizer, e)
         n = len(epoch.steps)
         log(f"epoch {e}: {len(epoch.rows)} rows ({int(f.authored[epoch.rows].sum())} authored), {n} steps", flush=True)
         began, seen, running = time.time(), 0, []
         first = at[1] if e == at[0] else 0
         for s in range(first, n):
-            progress = (e + s / n) / epochs
-            for g, r in zip(opt.param_groups, rates):
-                g["lr"] = r * min(progress / 0.05 + 0.01, max(0.02, (1 - progress) / 0.95))
+            for group, rate in zip(opt.param_groups, rates(e, s / n, exported)):
+                group["lr"] = rate
             b = epoch.steps[s]
             loss = epoch.loss(model, base, top, b, s % KEEP_EVERY == 0)
             opt.zero_grad(set_to_none=True)
