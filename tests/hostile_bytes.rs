@@ -6,29 +6,14 @@ mod targets;
 
 use std::path::Path;
 
+use moothall_numerics::seeded::Seeded;
 use targets::TARGETS;
 
 /// Ways in which a file is broken.
 const WAYS: u64 = 200;
 
-/// Numbers that look random and are not (splitmix64, Steele et al. 2014).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.roll() % end.max(1) as u64) as usize
-    }
-}
-
 /// Flips, cuts, repeats and foreign pieces.
-fn break_it(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
+fn break_it(bytes: &[u8], dice: &mut Seeded) -> Vec<u8> {
     const PIECES: [&[u8]; 12] =
         [b"\xff", b"\x00", b"\"", b"\\", b"\n", b"{", b"[[", b"\xf0\x9f", b"=", b",", b"-1", b"99999999999999999999"];
     let mut broken = bytes.to_vec();
@@ -62,7 +47,7 @@ fn every_parser_of_outside_bytes_survives_its_corpus_and_what_is_made_of_it() {
         for file in files {
             let bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             target(&bytes);
-            let mut dice = Dice(bytes.len() as u64);
+            let mut dice = Seeded(bytes.len() as u64);
             for _ in 0..WAYS {
                 target(&break_it(&bytes, &mut dice));
             }

@@ -46,11 +46,12 @@ const IMPURE: [&str; 12] = [
     r"\bnow\s*\(",
 ];
 
-const ROOMS: [Room; 13] = [
+const ROOMS: [Room; 14] = [
     Room { name: "domain", may_know: &["domain"], never: &IMPURE },
     // The values that a store hands over are what a report is made of; they are plain data.
     Room { name: "assess", may_know: &["domain", "assess", "pipeline::ports"], never: &IMPURE },
     // Learning is pure, as judging is; what it learns from is read in `settings`, written in `cli`.
+    Room { name: "numerics", may_know: &[], never: &IMPURE },
     Room { name: "codebook", may_know: &["domain", "codebook"], never: &IMPURE },
     Room {
         name: "pipeline",

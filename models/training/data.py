@@ -37,6 +37,7 @@ EPOCH_QUOTA = {
     "hatemoji_build": 3500, "edos": 1500, "davidson": 1500, "goemotions": 5000, "semeval2013_2016": 9000,
     "tweet_sentiment_extraction": 4000, "vader_movies": 5500, "nhs_fft_phase1": 2500, "sms": 2000,
 }
+AUTHORED = ("mentoring", "next", "voices", "pairs")   # folders of comments written for this project
 # What each epoch draws: how often an authored row is seen, by the folder that it stands in, each time augmented anew; and
 # the share of the public quotas beside them. The last one makes what is there already better at near misses, under a lower
 # rate of its own.
@@ -222,7 +223,7 @@ def spam_rows(data):
 
 def authored_files():
     folder = MODELS / "data"
-    written = [path for part in ("mentoring", "next", "voices", "pairs") for path in sorted(folder.glob(f"{part}/*.jsonl"))]
+    written = [path for part in AUTHORED for path in sorted(folder.glob(f"{part}/*.jsonl"))]
     return [*written, folder / "templates.toml"]
 
 

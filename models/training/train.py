@@ -55,9 +55,9 @@ def split_table(args):
              "dev too. Texts that occur in several sets are counted once, under the first. In brackets: the rows used "
              "(large sources are capped, by order of the hash; rare labels first in train only).", "",
              "| source | " + " | ".join(parts) + " |", "| --- |" + " ---: |" * 3]
-    large = {s for s, _ in chosen}
+    public_sources = {s for s, _ in chosen}
     for source in sorted({s for s, _ in count}):
-        cells = [f"{count[source, p]:,}" + (f" ({chosen[source, p]:,})" if source in large else "") for p in parts]
+        cells = [f"{count[source, p]:,}" + (f" ({chosen[source, p]:,})" if source in public_sources else "") for p in parts]
         lines.append(f"| {source} | " + " | ".join(cells) + " |")
     lines.append("| all | " + " | ".join(f"{sum(count[s, p] for s, q in count if q == p):,}" for p in parts) + " |")
     lines += ["", "## Rows with a person's label, among the rows used (positive)", "", "| label | " + " | ".join(parts) + " |",

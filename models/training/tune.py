@@ -15,7 +15,7 @@ import augment
 import encoder
 import heads
 from common import BINARY, CLASSES, SEED, TRAIN_TOKENS
-from data import EPOCH_QUOTA, EPOCHS, TEMPLATE_QUOTA
+from data import AUTHORED, EPOCH_QUOTA, EPOCHS, TEMPLATE_QUOTA
 
 EFFORT = {"safeguarding": 2.0, "spam": 1.0, "profanity": 0.5}   # weight of a label's loss; 1.2 for themes
 CLASS_EFFORT = {"polarity": 1.0, "stance": 0.8, "attitude": 0.8, "tone": 0.8}
@@ -41,7 +41,7 @@ def draw_rows(f, rng, number):
     plan, train = EPOCHS[number], np.flatnonzero(f.part == "train")
     folder = np.array([source.split("/")[0] for source in f.source[train]])
     template, public = folder == "templates", ~f.authored[train]
-    drawn = [np.tile(train[f.authored[train] & (folder == name)], plan[name]) for name in ("mentoring", "next", "voices", "pairs")]
+    drawn = [np.tile(train[f.authored[train] & (folder == name)], plan[name]) for name in AUTHORED]
     drawn.append(rng.permutation(train[template])[:int(TEMPLATE_QUOTA * plan["public"])])
     for source in np.unique(f.source[train[public]]):
         rows = train[public & (f.source[train] == source)]

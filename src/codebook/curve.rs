@@ -1,6 +1,6 @@
 //! The learning curve: how good heads get with so many examples for each theme.
 
-use moothall_numerics::figures::Seeded;
+use moothall_numerics::seeded::Seeded;
 
 use super::example::{Example, Part};
 

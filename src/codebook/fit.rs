@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use moothall_numerics::figures::{Scored, Seeded, platt, tag_point, temperature};
+use moothall_numerics::figures::{Scored, platt, tag_point, temperature};
 use moothall_numerics::logistic::{Fitted, LANES, Matrix, Task, fit, sigmoid, softmax};
+use moothall_numerics::seeded::Seeded;
 
 use super::example::{Example, Origin, Part};
 use super::report::{HeadReport, measure};

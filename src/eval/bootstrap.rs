@@ -3,6 +3,8 @@
 //! of what comes out is the interval. The difference of two systems is taken
 //! draw by draw, so that what makes both vary does not hide it.
 
+use moothall_numerics::seeded::Seeded;
+
 /// How often and from which seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Resampling {
@@ -12,27 +14,14 @@ pub struct Resampling {
     pub seed: u64,
 }
 
-/// `SplitMix64` (Steele, Lea & Flood 2014): small, and good enough to draw rows.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// How often each of `count` rows is drawn.
-    fn draw(&mut self, weights: &mut [f64]) {
-        let count = weights.len() as u128;
-        weights.fill(0.0);
-        for _ in 0..weights.len() {
-            // The high part of the product spreads evenly over the rows (Lemire 2019).
-            let row = (u128::from(self.next()) * count) >> 64;
-            weights[row as usize] += 1.0;
-        }
+/// How often each row is drawn.
+fn draw(seeded: &mut Seeded, weights: &mut [f64]) {
+    let count = weights.len() as u128;
+    weights.fill(0.0);
+    for _ in 0..weights.len() {
+        // The high part of the product spreads evenly over the rows (Lemire 2019).
+        let row = (u128::from(seeded.draw()) * count) >> 64;
+        weights[row as usize] += 1.0;
     }
 }
 
@@ -62,10 +51,10 @@ pub fn compare(rows: usize, systems: &[Measure<'_>], resampling: Resampling) -> 
     let values: Vec<Vec<Option<f64>>> = systems.iter().map(|measure| measure(&ones)).collect();
     let mut drawn: Vec<Vec<Vec<Option<f64>>>> =
         values.iter().map(|row| row.iter().map(|_| Vec::with_capacity(resampling.times)).collect()).collect();
-    let (mut chance, mut weights) = (Chance(resampling.seed), ones);
+    let (mut seeded, mut weights) = (Seeded(resampling.seed), ones);
     if rows > 0 {
         for _ in 0..resampling.times {
-            chance.draw(&mut weights);
+            draw(&mut seeded, &mut weights);
             for (measure, drawn) in systems.iter().zip(&mut drawn) {
                 for (kept, value) in drawn.iter_mut().zip(measure(&weights)) {
                     kept.push(value);

@@ -7,3 +7,4 @@ pub mod encoder;
 pub mod figures;
 pub mod kernels;
 pub mod logistic;
+pub mod seeded;

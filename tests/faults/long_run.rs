@@ -274,7 +274,7 @@ async fn inject(
 ) -> anyhow::Result<Instant> {
     match fault {
         Fault::WorkerKilled => {
-            let which = site.random().below(workers.len() as u64) as usize;
+            let which = site.random().below(workers.len());
             workers[which].kill();
             let at = Instant::now();
             workers[which] = site.worker()?;

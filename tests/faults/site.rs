@@ -13,12 +13,13 @@ use moothall::domain::comment::Comment;
 use moothall::pipeline::clock::Clock;
 use moothall::pipeline::ports::{ParkedArrival, Queue, Store};
 use moothall::pipeline::pulse::Pulse;
+use moothall_numerics::seeded::Seeded;
 use sqlx::postgres::{PgPool, PgPoolOptions, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::{Node, Vhost};
-use crate::comments::{Random, comment, some};
+use crate::comments::{comment, some};
 use crate::line::{BrokerSpec, LineSpec, StoreSpec, open};
 use crate::ports::noted;
 use crate::postgres::{Database, Server};
@@ -67,7 +68,7 @@ pub struct Site {
     pub database: Option<Database>,
     counts: Counts,
     books: Mutex<Books>,
-    random: Mutex<Random>,
+    random: Mutex<Seeded>,
     workers: AtomicUsize,
     probes: AtomicUsize,
 }
@@ -209,7 +210,7 @@ impl Site {
             database,
             counts,
             books: Mutex::default(),
-            random: Mutex::new(Random::new(setup.seed)),
+            random: Mutex::new(Seeded(setup.seed)),
             workers: AtomicUsize::new(0),
             probes: AtomicUsize::new(0),
         }))
@@ -220,13 +221,13 @@ impl Site {
     }
 
     /// The row's randomness, from its seed.
-    pub fn random(&self) -> MutexGuard<'_, Random> {
+    pub fn random(&self) -> MutexGuard<'_, Seeded> {
         self.random.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A pause of random length.
     pub async fn pause(&self, from_ms: u64, to_ms: u64) {
-        let ms = from_ms + self.random().below(to_ms - from_ms);
+        let ms = from_ms + self.random().below((to_ms - from_ms) as usize) as u64;
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
 

@@ -28,11 +28,11 @@ pub async fn mixed(setup: Setup) -> anyhow::Result<Outcome> {
             Shape::Servers => 8,
         };
         let kind = site.random().below(kinds);
-        said.push_str(["k", "t", "l", "h", "c", "r", "b", "s"][kind as usize]);
+        said.push_str(["k", "t", "l", "h", "c", "r", "b", "s"][kind]);
         let mut at = Instant::now();
         match kind {
             0 => {
-                let which = site.random().below(2) as usize;
+                let which = site.random().below(2);
                 workers[which].kill();
                 workers[which] = site.worker()?;
             }
@@ -51,7 +51,7 @@ pub async fn mixed(setup: Setup) -> anyhow::Result<Outcome> {
                 let client = Client::new(&site.vhost()?.url()).await?;
                 let bodies = hostile();
                 for _ in 0..5 {
-                    let which = site.random().below(bodies.len() as u64) as usize;
+                    let which = site.random().below(bodies.len());
                     client.send(&bodies[which].0).await?;
                     unreadable += 1;
                 }

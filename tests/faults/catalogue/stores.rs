@@ -178,7 +178,7 @@ pub async fn torn(setup: Setup) -> anyhow::Result<Outcome> {
         let name = format!("moothall.db{ending}");
         std::fs::copy(before.folder.join("store").join(&name), store.join(&name)).with_context(|| name.clone())?;
     }
-    let tear = 1 + before.random().below(4_000) as usize;
+    let tear = 1 + before.random().below(4_000);
     let wal = store.join("moothall.db-wal");
     let mut bytes = std::fs::read(&wal)?;
     // Half a frame after the last one, as a write that was cut leaves it.
