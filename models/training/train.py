@@ -125,7 +125,7 @@ def embed_stage(args):
     torch.set_num_threads(args.threads)
     model, _ = tuned_model(args)
     tok = encoder.load_tokenizer(encoder.base_folder(args.base, args.work))
-    for which in ("public", "authored"):
+    for which in ("authored", "public"):
         f = frame(args, which)
         skip = np.flatnonzero((f.part == "train") & ~np.isin(f.source, KEEP) & (which == "public"))
         skip = np.random.default_rng(SEED).permutation(skip)[args.embed_train:]
